@@ -1,0 +1,36 @@
+#pragma once
+#include <functional>
+#include <memory>
+
+#include "verne/tensor/queue.hpp"
+
+namespace verne {
+
+/// Runs operations at once on the calling thread and a pool of `threads` - 1 helpers.
+class CpuQueue final : public Queue {
+ public:
+  explicit CpuQueue(int threads = 1);
+  ~CpuQueue() override;
+
+  int threads() const;
+  /// Calls body(begin, end) for a partition of [0, count) into blocks of at least `grain`, in parallel. The partition
+  /// depends on (count, grain) and `threads()`; bodies must write disjoint data. The first exception is rethrown.
+  void parallel_for(std::int64_t count, std::int64_t grain, const std::function<void(std::int64_t, std::int64_t)>& body);
+
+  std::byte* allocate(std::int64_t bytes, MemoryKind kind) override;
+  void release(std::byte* data, std::int64_t bytes, MemoryKind kind) override;
+  using Queue::upload;
+  void upload(const Tensor& to, std::span<const std::byte> from) override;
+  void download(std::span<std::byte> to, const Tensor& from) override;
+  void copy(const Tensor& to, const Tensor& from) override;
+  void zero(const Tensor& tensor) override;
+  Event record() override { return {}; }
+  void wait(const Event&) override {}
+  void synchronize() override {}
+
+ private:
+  class Pool;
+  std::unique_ptr<Pool> pool_;
+};
+
+}  // namespace verne

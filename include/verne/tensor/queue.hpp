@@ -1,0 +1,116 @@
+#pragma once
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "verne/tensor/tensor.hpp"
+
+namespace verne {
+
+enum class QueueKind { cpu, cuda, meta };
+
+/// What memory is for; a dry run shows the peak of each.
+enum class MemoryKind { weights, gradients, optimizer, activations, scratch, communication, batch };
+inline constexpr int kMemoryKinds = 7;
+std::string_view name(MemoryKind kind);
+
+/// Live and peak bytes by kind.
+struct MemoryUse {
+  std::array<std::int64_t, kMemoryKinds> live{};
+  std::array<std::int64_t, kMemoryKinds> peak{};
+  std::int64_t peak_total = 0;
+
+  void add(MemoryKind kind, std::int64_t bytes);
+  void remove(MemoryKind kind, std::int64_t bytes);
+  std::int64_t live_total() const;
+};
+
+/// A point in a queue's work that another queue or the host can wait for. Move-only; default-constructed: already done.
+class Event {
+ public:
+  struct State {
+    virtual ~State() = default;
+  };
+  Event() = default;
+  explicit Event(std::unique_ptr<State> state) : state_(std::move(state)) {}
+  const State* state() const { return state_.get(); }
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
+/// An ordered stream of work on one device, and that device's memory.
+///   cpu   runs an operation at once, on `threads()` threads
+///   cuda  enqueues on a CUDA stream
+///   meta  runs nothing and owns nothing: it records what would have run and how much memory it took
+class Queue {
+ public:
+  virtual ~Queue() = default;
+  Queue(const Queue&) = delete;
+  Queue& operator=(const Queue&) = delete;
+
+  QueueKind kind() const { return kind_; }
+
+  /// Memory of this queue's device, 256-byte aligned; SystemError with sizes where there is not enough. Content undefined.
+  virtual std::byte* allocate(std::int64_t bytes, MemoryKind kind) = 0;
+  virtual void release(std::byte* data, std::int64_t bytes, MemoryKind kind) = 0;
+
+  /// Ordered copies of contiguous tensors of equal bytes. `upload`'s source may be changed once the call returns;
+  /// `download` waits until the data has arrived. On meta, `download` zeroes `to`.
+  virtual void upload(const Tensor& to, std::span<const std::byte> from) = 0;
+  virtual void download(std::span<std::byte> to, const Tensor& from) = 0;
+  virtual void copy(const Tensor& to, const Tensor& from) = 0;
+  /// Sets every byte of a contiguous tensor to zero.
+  virtual void zero(const Tensor& tensor) = 0;
+
+  virtual Event record() = 0;
+  /// What is enqueued after this waits for the event.
+  virtual void wait(const Event& event) = 0;
+  /// The host waits for all that was enqueued.
+  virtual void synchronize() = 0;
+
+  const MemoryUse& memory() const { return memory_; }
+
+  template <class T>
+  void upload(const Tensor& to, std::span<const T> from) { upload(to, std::as_bytes(from)); }
+  template <class T>
+  T download_value(const Tensor& from) {
+    T value{};
+    download(std::as_writable_bytes(std::span(&value, 1)), from);
+    return value;
+  }
+
+ protected:
+  explicit Queue(QueueKind kind) : kind_(kind) {}
+  MemoryUse memory_;
+
+ private:
+  QueueKind kind_;
+};
+
+/// Owns one allocation of a queue, which must outlive it.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(Queue& queue, std::int64_t bytes, MemoryKind kind);
+  Buffer(Queue& queue, DType dtype, Shape shape, MemoryKind kind);
+  ~Buffer();
+  Buffer(Buffer&& other) noexcept;
+  Buffer& operator=(Buffer&& other) noexcept;
+
+  std::int64_t bytes() const { return bytes_; }
+  std::byte* data() const { return data_; }
+  /// The allocation as the tensor it was made for, or as `shape` of `dtype` from its start.
+  const Tensor& tensor() const { return tensor_; }
+  Tensor as(DType dtype, Shape shape) const;
+
+ private:
+  Queue* queue_ = nullptr;
+  std::byte* data_ = nullptr;
+  std::int64_t bytes_ = 0;
+  MemoryKind kind_ = MemoryKind::scratch;
+  Tensor tensor_;
+};
+
+}  // namespace verne
