@@ -1,0 +1,15 @@
+#pragma once
+#include <mpi.h>
+
+#include <cstdint>
+#include <string_view>
+
+namespace verne {
+
+/// Pieces in which large messages travel: MPI counts are 32-bit, and libraries fail near 2 GiB.
+inline constexpr std::int64_t kMpiPieceBytes = std::int64_t{1} << 30;
+
+/// Throws SystemError with the call, this process's rank and MPI's own text unless `code` is MPI_SUCCESS.
+void check_mpi(int code, std::string_view call);
+
+}  // namespace verne
