@@ -5,24 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "verne/comm/host_group.hpp"
-
 namespace verne {
-
-/// What program this is; fixed when it was built.
-struct ProgramFacts {
-  std::string version;
-  std::string git_commit;  ///< "unknown" outside a git checkout; "-dirty" appended where the tree had changes
-  std::string compiler;
-  std::string build_type;
-};
-ProgramFacts program_facts();
-
-/// Versions of the libraries that this process runs with, by name: MPI, HDF5, OpenBLAS, and in a CUDA build
-/// the CUDA runtime and driver and NCCL. Needs neither MPI_Init nor a GPU.
-std::map<std::string, std::string> library_versions();
-
-std::string host_name();
 
 /// An input of a run: a path as the user gave it, and the SHA-256 of its content; for a folder, of the lines
 /// "<sha-256>  <relative path>\n" of its regular files in order of path.
