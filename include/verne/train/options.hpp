@@ -4,6 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "verne/data/dataset.hpp"        // Overlong
+#include "verne/text/chat_template.hpp"  // TrainOn
+
 namespace verne {
 
 // What a deck says: one plain struct a section, one member a key, under the key's name (a trailing underscore
@@ -16,11 +19,9 @@ enum class LogDetail { debug, info, warning, error };
 enum class Init { pretrained, random };
 enum class ModelDType { bf16, fp32 };
 enum class Sequence { automatic, on, off };
-enum class Overlong { error, drop, truncate };
 enum class Recompute { none, selective, full };
 enum class ExportAtEnd { none, hf };
 enum class Schedule { cosine, linear, constant };
-enum class TrainOn { all, last };
 enum class ExportFormat { hf, peft };
 
 struct RunOptions {
