@@ -1,0 +1,151 @@
+#pragma once
+#include "cases.hpp"
+#include "verne/ops/activation.hpp"
+#include "verne/ops/elementwise.hpp"
+#include "verne/ops/optimizer.hpp"
+#include "verne/ops/reduce.hpp"
+#include "verne/ops/run.hpp"
+
+namespace verne::testing {
+
+inline std::vector<Output> run_activations(Queue& queue, DType type, std::int64_t tokens,
+                                           std::int64_t width) {
+  Workbench bench(queue);
+  const Tensor gate_up = bench.random(type, {tokens, 2 * width}, 1, 3),
+               dy = bench.random(type, {tokens, width}, 2);
+  const Tensor y = bench.poisoned(type, {tokens, width}),
+               dgate_up = bench.poisoned(type, {tokens, 2 * width});
+  run(queue, SwiGluForward{.y = y, .gate_up = gate_up});
+  run(queue, SwiGluBackward{.dgate_up = dgate_up, .dy = dy, .gate_up = gate_up});
+  std::vector<Output> outputs{{"swiglu", bench.values(y)}, {"dgate_up", bench.values(dgate_up)}};
+  run(queue, SwiGluBackward{.dgate_up = gate_up, .dy = dy, .gate_up = gate_up});
+  outputs.push_back({"dgate_up in place", bench.values(gate_up)});
+
+  const Tensor x = bench.random(type, {tokens, width}, 3), squared = bench.poisoned(type, {tokens, width});
+  const Tensor dx = bench.poisoned(type, {tokens, width});
+  run(queue, SquaredReluForward{.y = squared, .x = x});
+  run(queue, SquaredReluBackward{.dx = dx, .dy = dy, .x = x});
+  outputs.push_back({"squared_relu", bench.values(squared)});
+  outputs.push_back({"dx", bench.values(dx)});
+  run(queue, SquaredReluBackward{.dx = dy, .dy = dy, .x = x});
+  outputs.push_back({"dx in place of dy", bench.values(dy)});
+  bench.expect_guards_intact();
+  return outputs;
+}
+
+inline std::vector<Output> run_elementwise(Queue& queue, DType type, std::int64_t rows, std::int64_t width) {
+  Workbench bench(queue);
+  const Tensor a = bench.random(type, {rows, width}, 1), b = bench.random(type, {rows, width}, 2);
+  const Tensor sum = bench.poisoned(type, {rows, width}),
+               filled = bench.poisoned(type, {rows, width}, width + 5);
+  std::vector<Output> outputs;
+  run(queue, Add{.y = sum, .a = a, .b = b});
+  outputs.push_back({"sum", bench.values(sum)});
+  run(queue, Add{.y = a, .a = a, .b = b});
+  outputs.push_back({"sum in place", bench.values(a)});
+  run(queue, Fill{.y = filled, .value = 1.5});
+  outputs.push_back({"filled", bench.values(filled)});
+
+  const Tensor strided = bench.random(type, {rows, width}, 4, 1, width + 3);
+  for (const DType to : {DType::f32, DType::bf16, DType::f16}) {
+    const Tensor plain = bench.poisoned(to, {rows, width}),
+                 gapped = bench.poisoned(to, {rows, width}, width + 9);
+    run(queue, Cast{.y = plain, .x = strided});
+    run(queue, Cast{.y = gapped, .x = b});
+    outputs.push_back({fmt::format("cast of strided to {}", name(to)), bench.values(plain)});
+    outputs.push_back({fmt::format("cast to strided {}", name(to)), bench.values(gapped)});
+  }
+  const Tensor normal = bench.poisoned(type, {rows, width}, width + 1);
+  run(queue, RandomNormal{.y = normal,
+                          .site = {.seed = 5, .site = 6, .step = 7},
+                          .mean = 0.5,
+                          .deviation = 2,
+                          .first_row = 3,
+                          .first_column = 2,
+                          .row_length = width + 4});
+  outputs.push_back({"normal", bench.values(normal)});
+  bench.expect_guards_intact();
+  return outputs;
+}
+
+inline std::vector<Output> run_reductions(Queue& queue, DType type, std::int64_t count) {
+  Workbench bench(queue);
+  const Tensor values = bench.random(statistics_type(type), {count}, 1);
+  const Tensor mask = bench.mask(random_integers(count, 2, 0, 2));
+  const Tensor masked = bench.of(DType::f64, {1}, {0.25}), squares = bench.of(DType::f64, {1}, {0.25});
+  run(queue, MaskedSum{.total = masked, .values = values, .mask = mask, .factor = -1});
+  run(queue, SumOfSquares{.total = squares, .values = values});
+  std::vector<Output> outputs{{"masked_sum", bench.values(masked)},
+                              {"sum_of_squares", bench.values(squares)}};
+  bench.expect_guards_intact();
+  return outputs;
+}
+
+inline std::vector<OpCase> elementwise_cases() {
+  std::vector<OpCase> cases;
+  for (const auto [rows, width] :
+       {std::pair<std::int64_t, std::int64_t>{1, 1}, {3, 71}, {33, 64}, {1, 4096}, {229, 229}}) {
+    const std::string suffix = fmt::format("_{}x{}", rows, width);
+    cases.push_back({"activations" + suffix, {DType::f32, DType::bf16}, [=](Queue& queue, DType type) {
+                       return run_activations(queue, type, rows, width);
+                     }});
+    cases.push_back({"elementwise" + suffix, {DType::f32, DType::bf16}, [=](Queue& queue, DType type) {
+                       return run_elementwise(queue, type, rows, width);
+                     }});
+  }
+  for (const std::int64_t count : {1, 71, 4096, 100003}) {
+    cases.push_back({fmt::format("reductions_{}", count), {DType::f32}, [=](Queue& queue, DType type) {
+                       return run_reductions(queue, type, count);
+                     }});
+  }
+  return cases;
+}
+
+/// Three steps of AdamW behind ClipFactor on gradients of their own; then one that a NaN makes it skip.
+inline std::vector<Output> run_adamw(Queue& queue, DType weight_type, std::int64_t count) {
+  Workbench bench(queue);
+  const Tensor weight = bench.random(weight_type, {count}, 1), master = bench.random(DType::f32, {count}, 1);
+  const Tensor m = bench.of(DType::f32, {count}, Values(static_cast<std::size_t>(count)));
+  const Tensor v = bench.of(DType::f32, {count}, Values(static_cast<std::size_t>(count)));
+  std::vector<Output> outputs;
+  for (int step = 1; step <= 4; ++step) {
+    Values gradient = random_values(count, static_cast<std::uint32_t>(10 + step));
+    if (step == 4) gradient.back() = std::nan("");
+    const Tensor grad = bench.of(DType::f32, {count}, gradient), squares = bench.of(DType::f64, {1}, {0});
+    const Tensor scalars = bench.of(DType::f32, {kStepScalars},
+                                    {1e-2, 1 - std::pow(0.9, step), 1 - std::pow(0.95, step), 0, 0, 0});
+    run(queue, SumOfSquares{.total = squares, .values = grad});
+    run(queue, ClipFactor{.scalars = scalars, .sum_of_squares = squares, .max_norm = 1});
+    run(queue, AdamW{.weight = weight,
+                     .master = weight_type == DType::f32 ? weight : master,
+                     .exp_avg = m,
+                     .exp_avg_sq = v,
+                     .grad = grad,
+                     .scalars = scalars,
+                     .beta1 = 0.9,
+                     .beta2 = 0.95,
+                     .eps = 1e-8,
+                     .weight_decay = 0.1});
+    Values written = bench.values(scalars);
+    if (step == 4) written[static_cast<std::size_t>(StepScalar::grad_norm)] = 0;  // NaN
+    if (step == 4) written[static_cast<std::size_t>(StepScalar::clip_factor)] = 0;
+    outputs.push_back({fmt::format("scalars {}", step), written});
+    outputs.push_back({fmt::format("weight {}", step), bench.values(weight)});
+    outputs.push_back({fmt::format("exp_avg_sq {}", step), bench.values(v)});
+  }
+  bench.expect_guards_intact();
+  return outputs;
+}
+
+inline std::vector<OpCase> optimizer_cases() {
+  std::vector<OpCase> cases;
+  for (const std::int64_t count : {1, 71, 4096, 10007}) {
+    cases.push_back(
+        {fmt::format("adamw_{}", count), {DType::f32, DType::bf16}, [=](Queue& queue, DType type) {
+           return run_adamw(queue, type == DType::f64 ? DType::f32 : type, count);
+         }});
+  }
+  return cases;
+}
+
+}  // namespace verne::testing
