@@ -4,8 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "verne/data/dataset.hpp"        // Overlong
-#include "verne/text/chat_template.hpp"  // TrainOn
+#include "verne/base/log.hpp"
+#include "verne/data/dataset.hpp"        // OverlongOption
+#include "verne/text/chat_template.hpp"  // TrainOnOption
 
 namespace verne {
 
@@ -14,55 +15,54 @@ namespace verne {
 // allows; what depends on several keys, on files or on the number of ranks is checked by who uses it. Counts
 // in which 0 switches a thing off say so. Empty strings and lists mean "not given".
 
-enum class Device { automatic, cpu, cuda };
-enum class LogDetail { debug, info, warning, error };
-enum class Init { pretrained, random };
-enum class ModelDType { bf16, fp32 };
-enum class Sequence { automatic, on, off };
-enum class Recompute { none, selective, full };
-enum class ExportAtEnd { none, hf };
-enum class Schedule { cosine, linear, constant };
-enum class ExportFormat { hf, peft };
+enum class DeviceOption { automatic, cpu, cuda };
+enum class InitOption { pretrained, random };
+enum class DTypeOption { bf16, fp32 };
+enum class SequenceOption { automatic, on, off };
+enum class RecomputeOption { none, selective, full };
+enum class ExportAtEndOption { none, hf };
+enum class ScheduleOption { cosine, linear, constant };
+enum class ExportFormatOption { hf, peft };
 
-struct RunOptions {
+struct RunSection {
   std::string dir;  ///< train's run directory
-  Device device = Device::automatic;
+  DeviceOption device = DeviceOption::automatic;
   std::int64_t seed = 1234;
   bool deterministic = false;  ///< the same bits on every run of a layout, on GPUs too
   bool dry_run = false;
-  LogDetail log_level = LogDetail::info;
+  LogLevel log_level = LogLevel::info;
   std::int64_t threads = 0;                  ///< CPU threads a rank; 0: cores / ranks on the node
   std::int64_t time_limit_s = 0;             ///< train stops in good order after so many seconds; 0: no limit
   std::int64_t collective_timeout_s = 1800;  ///< a collective that takes longer ends the run; 0: no limit
 };
 
-struct ModelOptions {
+struct ModelSection {
   std::string path;    ///< Hugging Face folder, hub id, checkpoint file or RUN@best|last|STEP
   std::string config;  ///< config.json of a model from random weights
-  Init init = Init::pretrained;
-  std::optional<ModelDType> dtype;  ///< absent: bf16; import keeps the source's
+  InitOption init = InitOption::pretrained;
+  std::optional<DTypeOption> dtype;  ///< absent: bf16; import keeps the source's
 };
 
 /// data = ranks / (tensor · pipeline · context).
-struct ParallelOptions {
+struct ParallelSection {
   std::int64_t tensor = 1;
   std::int64_t pipeline = 1;
   std::int64_t context = 1;
   std::int64_t expert = 1;
   std::int64_t virtual_pipeline = 1;
-  Sequence sequence = Sequence::automatic;  ///< automatic: on where tensor > 1
+  SequenceOption sequence = SequenceOption::automatic;  ///< automatic: on where tensor > 1
 };
 
-struct DataOptions {
+struct DataSection {
   std::vector<std::string> train;  ///< token shards, JSONL files or folders of them
   std::vector<std::string> validation;
   std::int64_t seq_length = 2048;
   bool packing = true;
   bool shuffle = true;
-  Overlong overlong = Overlong::error;
+  OverlongOption overlong = OverlongOption::error;
 };
 
-struct TrainOptions {
+struct TrainSection {
   std::int64_t max_steps =
       0;              ///< 0: as many as `epochs` needs. Where both are given, the earlier ends the run.
   double epochs = 0;  ///< 0: as many as `max_steps` needs; both 0: one epoch
@@ -73,15 +73,15 @@ struct TrainOptions {
   std::int64_t val_batches = 0;    ///< global batches a validation; 0: all of the validation data
   bool val_at_start = true;
   std::int64_t log_interval = 1;  ///< steps; 0: the last step alone
-  Recompute recompute = Recompute::none;
-  ExportAtEnd export_ = ExportAtEnd::none;  ///< hf: ends with a Hugging Face folder, <run.dir>/hf
+  RecomputeOption recompute = RecomputeOption::none;
+  ExportAtEndOption export_ = ExportAtEndOption::none;  ///< hf: ends with a Hugging Face folder, <run.dir>/hf
 };
 
-struct OptimizerOptions {
+struct OptimizerSection {
   double lr = 5e-6;
   double min_lr = 0;
   std::int64_t warmup_steps = 50;
-  Schedule schedule = Schedule::cosine;
+  ScheduleOption schedule = ScheduleOption::cosine;
   double beta1 = 0.9;
   double beta2 = 0.98;
   double eps = 1e-5;
@@ -89,12 +89,12 @@ struct OptimizerOptions {
   double clip_grad = 1.0;  ///< largest global gradient norm; 0: no clipping
 };
 
-struct PrepareOptions {
+struct PrepareSection {
   std::vector<std::string> input;
   std::string output;
   std::string tokenizer;
   std::string template_ = "auto";
-  TrainOn train_on = TrainOn::all;
+  TrainOnOption train_on = TrainOnOption::all;
   std::vector<std::string> special_tokens;
   std::vector<double> split = {0.9, 0.05, 0.05};  ///< train, validation, test; sums to 1
   std::string split_key;
@@ -104,30 +104,30 @@ struct PrepareOptions {
   std::int64_t show = 0;   ///< samples shown; 0: none
 };
 
-struct TokenizeOptions {
+struct TokenizeSection {
   std::string input;
   std::string output;
   std::string tokenizer;
 };
 
-struct ScoreOptions {
+struct ScoreSection {
   std::vector<std::string> input;
   std::string output;
   std::int64_t limit = 0;  ///< records; 0: all
 };
 
-struct ImportOptions {
+struct ImportSection {
   std::string input;
   std::string output;
 };
 
-struct ExportOptions {
+struct ExportSection {
   std::string checkpoint;  ///< a checkpoint file, a run directory or RUN@best|last|STEP
   std::string output;
-  ExportFormat format = ExportFormat::hf;
+  ExportFormatOption format = ExportFormatOption::hf;
 };
 
-struct CheckpointOptions {
+struct CheckpointSection {
   std::int64_t interval = 100;  ///< steps; 0: at the end alone
   std::int64_t keep = 2;        ///< resumable checkpoints; 0: all
   std::int64_t keep_best = 1;   ///< weights-only checkpoints; 0: none
@@ -136,32 +136,32 @@ struct CheckpointOptions {
   bool async = false;
 };
 
-struct EarlyStoppingOptions {
+struct EarlyStoppingSection {
   std::int64_t patience = 0;  ///< validations without an improvement; 0: off
   double min_delta = 0;
 };
 
-struct InspectOptions {
+struct InspectSection {
   std::string input;
   std::string compare;
   bool verify = false;
 };
 
 struct Deck {
-  RunOptions run;
-  ModelOptions model;
-  ParallelOptions parallel;
-  DataOptions data;
-  TrainOptions train;
-  OptimizerOptions optimizer;
-  PrepareOptions prepare;
-  TokenizeOptions tokenize;
-  ScoreOptions score;
-  ImportOptions import_;
-  ExportOptions export_;
-  CheckpointOptions checkpoint;
-  EarlyStoppingOptions early_stopping;
-  InspectOptions inspect;
+  RunSection run;
+  ModelSection model;
+  ParallelSection parallel;
+  DataSection data;
+  TrainSection train;
+  OptimizerSection optimizer;
+  PrepareSection prepare;
+  TokenizeSection tokenize;
+  ScoreSection score;
+  ImportSection import_;
+  ExportSection export_;
+  CheckpointSection checkpoint;
+  EarlyStoppingSection early_stopping;
+  InspectSection inspect;
 };
 
 }  // namespace verne
