@@ -5,8 +5,9 @@
 #include <vector>
 
 #include "verne/base/log.hpp"
-#include "verne/data/dataset.hpp"        // OverlongOption
-#include "verne/text/chat_template.hpp"  // TrainOnOption
+#include "verne/data/dataset.hpp"        // Overlong
+#include "verne/nn/model.hpp"            // Recompute
+#include "verne/text/chat_template.hpp"  // TrainOn
 
 namespace verne {
 
@@ -15,18 +16,17 @@ namespace verne {
 // allows; what depends on several keys, on files or on the number of ranks is checked by who uses it. Counts
 // in which 0 switches a thing off say so. Empty strings and lists mean "not given".
 
-enum class DeviceOption { automatic, cpu, cuda };
-enum class InitOption { pretrained, random };
-enum class DTypeOption { bf16, fp32 };
-enum class SequenceOption { automatic, on, off };
-enum class RecomputeOption { none, selective, full };
-enum class ExportAtEndOption { none, hf };
-enum class ScheduleOption { cosine, linear, constant };
-enum class ExportFormatOption { hf, peft };
+enum class Device { automatic, cpu, cuda };
+enum class Init { pretrained, random };
+enum class ModelDType { bf16, fp32 };
+enum class Sequence { automatic, on, off };
+enum class ExportAtEnd { none, hf };
+enum class Schedule { cosine, linear, constant };
+enum class ExportFormat { hf, peft };
 
 struct RunSection {
   std::string dir;  ///< train's run directory
-  DeviceOption device = DeviceOption::automatic;
+  Device device = Device::automatic;
   std::int64_t seed = 1234;
   bool deterministic = false;  ///< the same bits on every run of a layout, on GPUs too
   bool dry_run = false;
@@ -39,8 +39,8 @@ struct RunSection {
 struct ModelSection {
   std::string path;    ///< Hugging Face folder, hub id, checkpoint file or RUN@best|last|STEP
   std::string config;  ///< config.json of a model from random weights
-  InitOption init = InitOption::pretrained;
-  std::optional<DTypeOption> dtype;  ///< absent: bf16; import keeps the source's
+  Init init = Init::pretrained;
+  std::optional<ModelDType> dtype;  ///< absent: bf16; import keeps the source's
 };
 
 /// data = ranks / (tensor · pipeline · context).
@@ -50,7 +50,7 @@ struct ParallelSection {
   std::int64_t context = 1;
   std::int64_t expert = 1;
   std::int64_t virtual_pipeline = 1;
-  SequenceOption sequence = SequenceOption::automatic;  ///< automatic: on where tensor > 1
+  Sequence sequence = Sequence::automatic;  ///< automatic: on where tensor > 1
 };
 
 struct DataSection {
@@ -59,7 +59,7 @@ struct DataSection {
   std::int64_t seq_length = 2048;
   bool packing = true;
   bool shuffle = true;
-  OverlongOption overlong = OverlongOption::error;
+  Overlong overlong = Overlong::error;
 };
 
 struct TrainSection {
@@ -73,15 +73,15 @@ struct TrainSection {
   std::int64_t val_batches = 0;    ///< global batches a validation; 0: all of the validation data
   bool val_at_start = true;
   std::int64_t log_interval = 1;  ///< steps; 0: the last step alone
-  RecomputeOption recompute = RecomputeOption::none;
-  ExportAtEndOption export_ = ExportAtEndOption::none;  ///< hf: ends with a Hugging Face folder, <run.dir>/hf
+  Recompute recompute = Recompute::none;
+  ExportAtEnd export_ = ExportAtEnd::none;  ///< hf: ends with a Hugging Face folder, <run.dir>/hf
 };
 
 struct OptimizerSection {
   double lr = 5e-6;
   double min_lr = 0;
   std::int64_t warmup_steps = 50;
-  ScheduleOption schedule = ScheduleOption::cosine;
+  Schedule schedule = Schedule::cosine;
   double beta1 = 0.9;
   double beta2 = 0.98;
   double eps = 1e-5;
@@ -94,7 +94,7 @@ struct PrepareSection {
   std::string output;
   std::string tokenizer;
   std::string template_ = "auto";
-  TrainOnOption train_on = TrainOnOption::all;
+  TrainOn train_on = TrainOn::all;
   std::vector<std::string> special_tokens;
   std::vector<double> split = {0.9, 0.05, 0.05};  ///< train, validation, test; sums to 1
   std::string split_key;
@@ -124,7 +124,7 @@ struct ImportSection {
 struct ExportSection {
   std::string checkpoint;  ///< a checkpoint file, a run directory or RUN@best|last|STEP
   std::string output;
-  ExportFormatOption format = ExportFormatOption::hf;
+  ExportFormat format = ExportFormat::hf;
 };
 
 struct CheckpointSection {
