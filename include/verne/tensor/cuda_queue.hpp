@@ -19,6 +19,9 @@ class CudaQueue final : public Queue {
   explicit CudaQueue(int device, Determinism determinism = Determinism::fast);
   ~CudaQueue() override;
 
+  /// Makes the queue's GPU the calling thread's current one, as launches and library calls need.
+  void use_device() const;
+
   /// GPUs that the driver shows; 0 where there is no driver.
   static int device_count();
   static std::string device_name(int device);
@@ -57,6 +60,8 @@ class CudaQueue final : public Queue {
   CUstream_st* stream_ = nullptr;
   std::byte* workspace_ = nullptr;
   std::int64_t workspace_bytes_ = 0;
+  struct Staging;  // pinned memory that uploads pass through
+  std::unique_ptr<Staging> staging_;
   std::unique_ptr<CudaLibraries, void (*)(CudaLibraries*)> libraries_;
 };
 
