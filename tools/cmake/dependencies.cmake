@@ -16,7 +16,7 @@ find_package(simdjson REQUIRED)
 # Flags that every target of ours gets, and no other's header sees.
 add_library(verne_flags INTERFACE)
 target_compile_options(verne_flags INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Werror -Wno-unknown-pragmas -march=x86-64-v3 -fno-math-errno>)
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-missing-field-initializers $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> -march=x86-64-v3 -fno-math-errno>)
 # {fmt} 9 takes nvcc for a compiler without constexpr.
 target_compile_options(verne_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-DFMT_USE_CONSTEXPR=1>)
 target_compile_definitions(verne_flags INTERFACE OMPI_SKIP_MPICXX BOOST_LOG_DYN_LINK)

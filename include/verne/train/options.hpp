@@ -7,6 +7,8 @@
 #include "verne/base/log.hpp"
 #include "verne/data/dataset.hpp"        // Overlong
 #include "verne/nn/model.hpp"            // Recompute
+#include "verne/nn/recompute.hpp"
+#include "verne/optim/schedule.hpp"
 #include "verne/text/chat_template.hpp"  // TrainOn
 
 namespace verne {
@@ -21,7 +23,6 @@ enum class Init { pretrained, random };
 enum class ModelDType { bf16, fp32 };
 enum class Sequence { automatic, on, off };
 enum class ExportAtEnd { none, hf };
-enum class Schedule { cosine, linear, constant };
 enum class ExportFormat { hf, peft };
 
 struct RunSection {

@@ -1,0 +1,54 @@
+#pragma once
+#include <optional>
+
+#include "verne/nn/norm_linear.hpp"
+
+namespace verne {
+
+/// Cosines and sines of the rotary angles, f32 [positions, rotary_dim / 2], on the queue's device.
+struct RopeTable {
+  Tensor cos, sin;
+};
+/// The table's values on the host, computed in float32 as transformers does: cosines, then sines.
+std::vector<float> rope_table_values(const RopeConfig& rope, std::int64_t positions);
+
+/// Norm, query/key/value projection, optional head norms, rotary embedding, attention, output projection.
+struct Attention {
+  NormLinear qkv;                   ///< rows: this rank's query heads, then its key heads, then its value heads
+  std::optional<Parameter> q_norm, k_norm;
+  RowLinear output;
+  std::int64_t heads = 0, kv_heads = 0, head_dim = 0;  ///< of this rank
+  std::int64_t window = 0;
+  double norm_eps = 1e-6;
+  Keep keep = Keep::stored;
+
+  struct Saved {
+    NormLinear::Saved qkv;
+    Tensor projected;         ///< [tokens, (heads + 2·kv_heads)·head_dim]; rotated in place where there are no head norms
+    Tensor q, k;              ///< with head norms: normed and rotated; empty where they are rebuilt
+    Tensor q_rstd, k_rstd;
+    Tensor out, log_sum_exp;
+  };
+
+  /// Writes the stream's delta.
+  void forward(Step& step, Stream& stream, const RopeTable& rope, Saved& saved) const;
+  /// dx: gradient of the stream (the delta's and the sum's alike), in and out.
+  void backward(Step& step, const Tensor& dx, const RopeTable& rope, const Saved& saved) const;
+
+  std::vector<Parameter*> parameters();
+
+ private:
+  struct Heads {
+    Tensor q, k, v;
+  };
+  Heads split(const Tensor& projected) const;
+  void rotate(Step& step, const Tensor& y, const Tensor& rstd, const Tensor& x, const std::optional<Parameter>& norm,
+              const RopeTable& rope) const;
+  void rotate_back(Step& step, const Tensor& dx, const Tensor& rstd, const Tensor& x,
+                   const std::optional<Parameter>& norm, const RopeTable& rope) const;
+};
+
+/// `layer` counts from 0. Throws UserError where the heads cannot be cut among the tensor ranks.
+Attention make_attention(const ModelConfig& config, const TensorParallel& tensor, std::int64_t layer, Keep keep);
+
+}  // namespace verne

@@ -1,0 +1,65 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace verne {
+
+enum class Family { llama, qwen3, mistral, nemotron };
+std::string_view name(Family family);  ///< the `model_type`: "llama", ...
+
+enum class NormKind {
+  rms,           ///< RMSNorm
+  layer_norm_1p  ///< LayerNorm with bias whose stored gain is the effective one minus 1
+};
+enum class MlpKind { swiglu, squared_relu };
+
+/// Rotary embedding. Scaling formulas: transformers' modeling_rope_utils.
+struct RopeConfig {
+  enum class Scaling { none, linear, llama3 };
+  double theta = 1e4;
+  std::int64_t rotary_dim = 0;  ///< components of a head that rotate, from the first on; even
+  Scaling scaling = Scaling::none;
+  double factor = 1, low_freq_factor = 1, high_freq_factor = 4;
+  std::int64_t original_max_position_embeddings = 0;
+};
+
+/// The shape and mathematics of a dense decoder.
+struct ModelConfig {
+  Family family = Family::llama;
+  std::int64_t vocab_size = 0, hidden_size = 0, intermediate_size = 0;
+  std::int64_t layers = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  std::int64_t max_positions = 0;
+  NormKind norm = NormKind::rms;
+  MlpKind mlp = MlpKind::swiglu;
+  bool qk_norm = false;  ///< RMSNorm over each query and key head before the rotation
+  bool tied = false;     ///< lm_head.weight is embed_tokens.weight
+  double norm_eps = 1e-6;
+  RopeConfig rope;
+  std::vector<std::int64_t> windows;  ///< per layer: attention window, 0 for none
+  double initializer_range = 0.02;
+  std::vector<std::int64_t> eos_token_ids;
+  std::optional<std::int64_t> bos_token_id;
+  std::string stored_dtype;  ///< `dtype` or `torch_dtype`; empty where absent
+
+  /// Logical parameters (padding and tied copies not counted).
+  std::int64_t parameter_count() const;
+  /// Model FLOPs to train one token: 6 per matmul weight, and causal attention over `seq_length` (3 · forward).
+  double training_flops_per_token(std::int64_t seq_length) const;
+};
+
+/// Reads config.json of transformers 4 or 5. Throws UserError naming `origin` and the key: an unknown or disagreeing
+/// architecture, a wrong type or value, a field that changes the mathematics and is not supported.
+ModelConfig parse_model_config(std::string_view json_text, const std::string& origin);
+
+/// Weights that a file of this model must hold.
+struct WeightSpec {
+  std::string name;
+  std::vector<std::int64_t> shape;
+};
+/// In transformers' own order.
+std::vector<WeightSpec> weight_specs(const ModelConfig& config);
+
+}  // namespace verne
