@@ -13,9 +13,10 @@ std::string checkpoint_name(std::int64_t step);
 /// The step of such a name; no value for other names.
 std::optional<std::int64_t> step_of_checkpoint_name(std::string_view name);
 
-/// The `checkpoints` folder of a run: step_########.h5 files and the links `last` (the newest resumable one) and `best`.
-/// Links are replaced atomically and only ever point at whole files. One process (rank 0) changes the folder. A resumable
-/// checkpoint and a weights-only one of the same step share a name, and the resumable one serves for both.
+/// The `checkpoints` folder of a run: step_########.h5 files and the links `last` (the newest resumable one)
+/// and `best`. Links are replaced atomically and only ever point at whole files. One process (rank 0) changes
+/// the folder. A resumable checkpoint and a weights-only one of the same step share a name, and the resumable
+/// one serves for both.
 class CheckpointDirectory {
  public:
   explicit CheckpointDirectory(std::filesystem::path path) : path_(std::move(path)) {}
@@ -49,8 +50,8 @@ class CheckpointDirectory {
     std::vector<std::int64_t> ranking;
     std::optional<std::int64_t> resumed_from;
   };
-  /// Removes checkpoints beyond the counts, never what `last` or `best` point at nor the one resumed from. Steps removed,
-  /// ascending.
+  /// Removes checkpoints beyond the counts, never what `last` or `best` point at nor the one resumed from.
+  /// Steps removed, ascending.
   std::vector<std::int64_t> prune(const Retention& retention) const;
 
  private:
@@ -59,8 +60,8 @@ class CheckpointDirectory {
   std::filesystem::path path_;
 };
 
-/// A checkpoint that a user named: a checkpoint file, `RUN@best`, `RUN@last`, `RUN@STEP`, or a run's folder alone (its
-/// best, else its last). `chosen` says which in words where it was not a file.
+/// A checkpoint that a user named: a checkpoint file, `RUN@best`, `RUN@last`, `RUN@STEP`, or a run's folder
+/// alone (its best, else its last). `chosen` says which in words where it was not a file.
 struct ResolvedCheckpoint {
   std::filesystem::path file;
   std::string chosen;

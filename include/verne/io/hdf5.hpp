@@ -13,12 +13,13 @@
 
 namespace verne {
 
-// A thin owning layer over the HDF5 C library. The library is not thread-safe: all calls come from one thread. Errors of
-// the library become SystemError with HDF5's own words (nothing is printed); a file that was given and is not HDF5, or
-// lacks what it must have, is a UserError. Attributes and datasets are little-endian on disk.
+// A thin owning layer over the HDF5 C library. The library is not thread-safe: all calls come from one
+// thread. Errors of the library become SystemError with HDF5's own words (nothing is printed); a file that
+// was given and is not HDF5, or lacks what it must have, is a UserError. Attributes and datasets are
+// little-endian on disk.
 
-/// Element types of datasets: those of tensors, and u64. bf16 and f8_e4m3 are HDF5 floating-point types of two and one
-/// bytes, which readers that do not know them widen (h5py shows bf16 as float32).
+/// Element types of datasets: those of tensors, and u64. bf16 and f8_e4m3 are HDF5 floating-point types of
+/// two and one bytes, which readers that do not know them widen (h5py shows bf16 as float32).
 enum class Hdf5Type : std::uint8_t { u8, u32, u64, i32, i64, f16, bf16, f32, f64, f8_e4m3 };
 std::int64_t size_bytes(Hdf5Type type);
 std::string_view name(Hdf5Type type);
@@ -48,10 +49,12 @@ class Hdf5Dataset {
   const std::vector<std::int64_t>& extents() const { return extents_; }
   std::int64_t count() const;
   std::int64_t bytes() const { return count() * size_bytes(type_); }
-  /// Byte offset in the file of contiguous data; -1 where there is none (no elements, or another storage layout).
+  /// Byte offset in the file of contiguous data; -1 where there is none (no elements, or another storage
+  /// layout).
   std::int64_t file_offset() const;
 
-  /// Elements [first, first + count) in row-major order, as bytes; independent of other ranks, in pieces under 2 GiB.
+  /// Elements [first, first + count) in row-major order, as bytes; independent of other ranks, in pieces
+  /// under 2 GiB.
   void write(std::int64_t first, std::span<const std::byte> data) const;
   void read(std::int64_t first, std::span<std::byte> data) const;
 
@@ -84,12 +87,13 @@ class Hdf5Strings {
 
 class Hdf5File {
  public:
-  /// Creates (replaces) `file`; this process alone, POSIX driver. Object times are not stored: equal content, equal bytes.
+  /// Creates (replaces) `file`; this process alone, POSIX driver. Object times are not stored: equal content,
+  /// equal bytes.
   static Hdf5File create(const std::filesystem::path& file);
   /// Opens for reading, POSIX driver. Throws UserError where it is missing, truncated or not HDF5.
   static Hdf5File open(const std::filesystem::path& file);
-  /// Opens for writing on all ranks of the group (collective), through MPI-IO; with the POSIX driver where the group has
-  /// no MPI. Creating objects is then collective, reading and writing is not.
+  /// Opens for writing on all ranks of the group (collective), through MPI-IO; with the POSIX driver where
+  /// the group has no MPI. Creating objects is then collective, reading and writing is not.
   static Hdf5File open_shared(const std::filesystem::path& file, const HostGroup& group);
 
   const std::filesystem::path& path() const { return path_; }
@@ -101,7 +105,8 @@ class Hdf5File {
   std::vector<std::string> list(const std::string& group) const;
 
   void create_group(const std::string& path);
-  /// Contiguous, allocated at once, never filled, aligned to 4 KiB where 64 KiB or larger; groups on the way are made.
+  /// Contiguous, allocated at once, never filled, aligned to 4 KiB where 64 KiB or larger; groups on the way
+  /// are made.
   Hdf5Dataset create_dataset(const std::string& path, Hdf5Type type, std::span<const std::int64_t> extents);
   Hdf5Dataset dataset(const std::string& path) const;
   Hdf5Strings create_strings(const std::string& path, std::int64_t count);
@@ -118,6 +123,7 @@ class Hdf5File {
   void write_attribute(const std::string& object, const std::string& name, std::string_view text);
   void write_attribute(const std::string& object, const std::string& name, std::int64_t value);
   bool has_attribute(const std::string& object, const std::string& name) const;
+  std::vector<std::string> list_attributes(const std::string& object) const;
   std::string text_attribute(const std::string& object, const std::string& name) const;
   std::int64_t integer_attribute(const std::string& object, const std::string& name) const;
 

@@ -18,8 +18,8 @@ namespace verne {
 //   /document_offsets  u64 [documents + 1], from 0 to `tokens`, never falling
 //   /metadata          one JSON string a document
 //   /tokenizer/<file>  u8, the tokenizer's files
-// and the attributes of "/": format ("verne token shard"), format_version, tokenizer_hash, template, documents, tokens,
-// trained_tokens.
+// and the attributes of "/": format ("verne token shard"), format_version, tokenizer_hash, template,
+// documents, tokens, trained_tokens.
 
 inline constexpr std::int64_t kShardFormatVersion = 1;
 
@@ -32,9 +32,10 @@ struct ShardInfo {
   std::map<std::string, std::string> attributes;
 };
 
-/// Writes a shard, all ranks together. The documents of rank 0 come first, then those of rank 1, and so on; the file is
-/// the same, byte for byte, for any split of them over ranks. Until `finish` each rank keeps what it was given in memory
-/// up to a limit, then in an unlinked file beside the output. Nothing appears under the final name before it is whole.
+/// Writes a shard, all ranks together. The documents of rank 0 come first, then those of rank 1, and so on;
+/// the file is the same, byte for byte, for any split of them over ranks. Until `finish` each rank keeps what
+/// it was given in memory up to a limit, then in an unlinked file beside the output. Nothing appears under
+/// the final name before it is whole.
 class ShardWriter {
  public:
   static constexpr std::int64_t kMemoryLimitBytes = std::int64_t{256} << 20;
@@ -46,14 +47,16 @@ class ShardWriter {
   ShardWriter(ShardWriter&&) noexcept;
 
   /// One document, this rank's next; `loss_mask` is as long as `tokens`, `metadata` a JSON text. Local.
-  void append(std::span<const std::uint32_t> tokens, std::span<const std::uint8_t> loss_mask, std::string_view metadata);
+  void append(std::span<const std::uint32_t> tokens, std::span<const std::uint8_t> loss_mask,
+              std::string_view metadata);
 
   struct Counts {
     std::int64_t documents = 0, tokens = 0, trained_tokens = 0;
   };
   /// This rank's counts so far.
   const Counts& counts() const;
-  /// Collective. Writes, syncs and publishes; gives the counts over all ranks. SystemError on every rank where one fails.
+  /// Collective. Writes, syncs and publishes; gives the counts over all ranks. SystemError on every rank
+  /// where one fails.
   Counts finish();
 
  private:
@@ -61,19 +64,21 @@ class ShardWriter {
   std::unique_ptr<State> state_;
 };
 
-/// Reads a shard that may come from anywhere. The constructor checks structure, format version, sizes and document
-/// offsets, all against each other; masks are checked where they are read. Throws UserError naming the file. Reading
-/// documents uses pread and may be called from several threads; `metadata` may not (HDF5).
+/// Reads a shard that may come from anywhere. The constructor checks structure, format version, sizes and
+/// document offsets, all against each other; masks are checked where they are read. Throws UserError naming
+/// the file. Reading documents uses pread and may be called from several threads; `metadata` may not (HDF5).
 class ShardReader {
  public:
-  /// Where `expected_tokenizer_hash` is given and the shard was made by another tokenizer: UserError. Shards without a
-  /// tokenizer (records that came tokenized) pass.
-  explicit ShardReader(std::filesystem::path path, const std::optional<std::string>& expected_tokenizer_hash = {});
+  /// Where `expected_tokenizer_hash` is given and the shard was made by another tokenizer: UserError. Shards
+  /// without a tokenizer (records that came tokenized) pass.
+  explicit ShardReader(std::filesystem::path path,
+                       const std::optional<std::string>& expected_tokenizer_hash = {});
   ~ShardReader();
   ShardReader(ShardReader&&) noexcept;
 
   const std::filesystem::path& path() const;
-  const ShardInfo& info() const;  ///< tokenizer files are read on the first call of `tokenizer_files`, not here
+  const ShardInfo& info()
+      const;  ///< tokenizer files are read on the first call of `tokenizer_files`, not here
   std::map<std::string, std::string> tokenizer_files() const;
   std::int64_t documents() const;
   std::int64_t tokens() const;
@@ -93,7 +98,8 @@ class ShardReader {
   std::unique_ptr<State> state_;
 };
 
-/// True where the file is a token shard (by its `format` attribute); false for other HDF5 files and other content.
+/// True where the file is a token shard (by its `format` attribute); false for other HDF5 files and other
+/// content.
 bool is_token_shard(const std::filesystem::path& path);
 
 }  // namespace verne
