@@ -53,7 +53,7 @@ inline std::vector<OpCase> matmul_cases() {
          [=](Queue& queue, DType type) { return run_matmul(queue, type, s, result); }});
   };
   using enum Transpose;
-  for (const auto [m, n, k] :
+  for (const auto& [m, n, k] :
        {std::array<std::int64_t, 3>{64, 64, 64}, {33, 72, 232}, {229, 512, 64}, {1, 136, 1024}, {8, 8, 8}}) {
     add({m, n, k, no, yes}, Result::storage);
     add({m, n, k, no, no}, Result::storage);
