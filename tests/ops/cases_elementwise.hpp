@@ -83,7 +83,7 @@ inline std::vector<Output> run_reductions(Queue& queue, DType type, std::int64_t
 
 inline std::vector<OpCase> elementwise_cases() {
   std::vector<OpCase> cases;
-  for (const auto [rows, width] :
+  for (const auto& [rows, width] :
        {std::pair<std::int64_t, std::int64_t>{1, 1}, {3, 71}, {33, 64}, {1, 4096}, {229, 229}}) {
     const std::string suffix = fmt::format("_{}x{}", rows, width);
     cases.push_back({"activations" + suffix, {DType::f32, DType::bf16}, [=](Queue& queue, DType type) {
