@@ -45,7 +45,8 @@ inline std::vector<Output> run_rms_norm(Queue& queue, DType type, NormShape shap
                              .s = with_residual ? sum : x,
                              .rstd = rstd,
                              .weight = weight});
-  outputs.push_back({"dx", bench.values(dx)});
+  // One column without a residual: the gradient cancels but for eps, so that dx is nothing but rounding.
+  if (width > 1) outputs.push_back({"dx", bench.values(dx)});
   outputs.push_back({"dweight", bench.values(dweight)});
   bench.expect_guards_intact();
   return outputs;
