@@ -104,9 +104,9 @@ Encoder::Encoder(const Tokenizer& tokenizer, std::span<const TokenId> plain_text
   state_->raw = &state_->own_raw;
   state_->normalized = &state_->own_normalized;
   for (const TokenId id : plain_text_tokens) {
+    // An end token from a model's config may have no spelling.
     const auto spelling = tokenizer.token_of(id);
-    require(spelling.has_value(), "no token has the id {}", id);
-    state_->plain_text.add(*spelling, id);
+    if (spelling) state_->plain_text.add(*spelling, id);
   }
 }
 Encoder::~Encoder() = default;
