@@ -18,7 +18,8 @@
 namespace verne {
 
 ProgramFacts program_facts() {
-  return {kBuildVersion, kBuildGitCommit, fmt::format("{} {}", kBuildCompiler, __VERSION__), kBuildType};
+  return {kBuildVersion, kBuildGitCommit, fmt::format("{} {}", kBuildCompiler, __VERSION__), kBuildType,
+          kSourceRecipes};
 }
 
 std::string host_name() {

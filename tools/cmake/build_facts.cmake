@@ -11,6 +11,7 @@ inline constexpr const char* kBuildVersion = \"${VERSION}\";
 inline constexpr const char* kBuildGitCommit = \"${commit}\";
 inline constexpr const char* kBuildCompiler = \"${COMPILER}\";
 inline constexpr const char* kBuildType = \"${BUILD_TYPE}\";
+inline constexpr const char* kSourceRecipes = \"${SOURCE}/inputs/recipes\";
 }  // namespace verne
 ")
 if(EXISTS ${OUTPUT})

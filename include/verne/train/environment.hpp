@@ -10,6 +10,7 @@ struct ProgramFacts {
   std::string git_commit;  ///< "unknown" outside a git checkout; "-dirty" appended where the tree had changes
   std::string compiler;
   std::string build_type;
+  std::string source_recipes;  ///< inputs/recipes of the source tree it was built from
 };
 ProgramFacts program_facts();
 
