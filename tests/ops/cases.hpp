@@ -1,5 +1,6 @@
 #pragma once
 #include <functional>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,8 @@ struct OpCase {
   std::vector<DType> dtypes;  ///< storage types that it makes sense in (float64 on the CPU besides)
   /// Inputs depend on the case alone; every output is poisoned before.
   std::function<std::vector<Output>(Queue&, DType)> run;
+
+  friend void PrintTo(const OpCase& one, std::ostream* out) { *out << one.name; }
 };
 
 /// Of float32 and bf16 storage, statistics and parameter gradients are float32.
