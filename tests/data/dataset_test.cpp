@@ -105,8 +105,7 @@ TEST_F(Dataset, ForeignTokensAndTokenizersAreRefused) {
   const std::span<const std::filesystem::path> first(shards.data(), 1);
   const TokenDataset dataset(first, {.seq_length = 4, .vocab_size = 9});
   EXPECT_THROW(read(dataset, 0), UserError);
-  EXPECT_THROW(TokenDataset(first, {.seq_length = 4, .tokenizer_hash = "cccc"}),
-               UserError);
+  EXPECT_THROW(TokenDataset(first, {.seq_length = 4, .tokenizer_hash = "cccc"}), UserError);
 }
 
 }  // namespace
