@@ -62,6 +62,7 @@ void backward(CpuQueue& queue, const SquaredReluBackward& op) {
   const S *x = op.x.data<S>(), *dy = op.dy.data<S>();
   S* dx = op.dx.data<S>();
   for_chunks(queue, op.x.count(), [&](std::int64_t begin, std::int64_t end) {
+#pragma omp simd
     for (std::int64_t i = begin; i < end; ++i) {
       const R value = load(x[i]);
       dx[i] = store<S>(value < 0 ? R{0} : 2 * value * load(dy[i]));

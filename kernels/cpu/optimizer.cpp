@@ -23,6 +23,7 @@ void update(CpuQueue& queue, const AdamW& op) {
   float *master = op.master.data<float>(), *m = op.exp_avg.data<float>(), *v = op.exp_avg_sq.data<float>();
   const float* grad = op.grad.data<float>();
   for_chunks(queue, op.weight.count(), [&](std::int64_t begin, std::int64_t end) {
+#pragma omp simd
     for (std::int64_t i = begin; i < end; ++i) {
       const float g = grad[i] * clip_factor;
       m[i] = beta1 * m[i] + rest1 * g;

@@ -90,6 +90,7 @@ void backward(CpuQueue& queue, const RmsNormBackward& op) {
     // dx = rstd·(g − s·rstd²·mean(g·s)) + dsum
     const R pull = static_cast<R>(static_cast<double>(rstd) * static_cast<double>(rstd) * products /
                                   static_cast<double>(width));
+#pragma omp simd
     for (std::int64_t c = 0; c < width; ++c) {
       const R gradient = rstd * (load(dy[c]) * load(weight[c]) - load(s[c]) * pull);
       dx[c] = store<S>(dsum ? gradient + load(dsum[c]) : gradient);
@@ -152,6 +153,7 @@ void backward(CpuQueue& queue, const LayerNormBackward& op) {
     const R mean_g = static_cast<R>(gradients / static_cast<double>(width));
     const R mean_gn = static_cast<R>(products / static_cast<double>(width));
     // dx = rstd·(g − mean(g) − n·mean(g·n)) + dsum
+#pragma omp simd
     for (std::int64_t c = 0; c < width; ++c) {
       const R g = load(dy[c]) * (load(weight[c]) + offset), n = (load(s[c]) - mean) * rstd;
       const R gradient = rstd * (g - mean_g - n * mean_gn);

@@ -107,6 +107,25 @@ TEST(CrossEntropy, CarriesNanOver) {
   EXPECT_FALSE(std::isnan(result[1]));
 }
 
+/// With log_sum_exp 0 and scale 1 the gradient beside the target is e^x itself.
+TEST(CrossEntropy, ExponentialIsWithinTwoUnitsInTheLastPlace) {
+  Values logits{0};  // the target's
+  for (double x = -87; x < 88.7; x += 0.0037) logits.push_back(static_cast<float>(x));
+  Loss loss(DType::f32, logits, {0}, {1}, 1);
+  const Tensor dlogits = loss.bench.poisoned(DType::f32, loss.logits.shape());
+  run(loss.queue, CrossEntropyBackward{.dlogits = dlogits,
+                                       .logits = loss.logits,
+                                       .targets = loss.targets,
+                                       .log_sum_exp = loss.bench.of(DType::f32, {1}, {0}),
+                                       .loss_mask = loss.mask,
+                                       .scale = loss.scale,
+                                       .valid_columns = std::ssize(logits)});
+  const Values actual = loss.bench.values(dlogits);
+  for (std::size_t i = 1; i < logits.size(); ++i) {
+    ASSERT_NEAR(actual[i] / std::exp(logits[i]), 1, 2.4e-7) << "e^" << logits[i];
+  }
+}
+
 /// 300,000 columns: a sum in plain float32 would lose digits.
 TEST(CrossEntropy, KeepsItsDigitsOverALargeVocabulary) {
   const std::int64_t columns = 300000;
