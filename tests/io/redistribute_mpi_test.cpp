@@ -1,0 +1,363 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <mpi.h>
+
+#include <map>
+#include <numeric>
+
+#include "testing.hpp"
+#include "verne/base/error.hpp"
+#include "verne/io/hf_folder.hpp"
+#include "verne/io/load.hpp"
+#include "verne/io/redistribute.hpp"
+#include "verne/tensor/cpu_queue.hpp"
+
+namespace verne {
+namespace {
+
+using ::testing::HasSubstr;
+
+/// The parts of a rank and their memory. Every element's value tells where it belongs: tensor · 10^6 + flat
+/// index, which float32 holds exactly.
+class Parts {
+ public:
+  explicit Parts(Queue& queue) : queue_(queue) {}
+
+  void add(const TensorInfo& info, DType local, std::int64_t local_count, std::vector<ElementRuns> runs) {
+    buffers_.emplace_back(queue_, local, Shape{local_count}, MemoryKind::weights);
+    queue_.zero(buffers_.back().tensor());
+    parts.push_back({info.name, info.dtype, info.shape, buffers_.back().tensor(), std::move(runs)});
+  }
+
+  std::vector<TensorPart> parts;
+
+ private:
+  Queue& queue_;
+  std::vector<Buffer> buffers_;
+};
+
+float value_of(float tensor, std::int64_t index) {
+  return tensor * 1e6f + static_cast<float>(index);
+}
+
+template <class Visit>
+void for_each_element(const TensorPart& part, const Visit& visit) {
+  for (const ElementRuns& run : part.runs)
+    for (std::int64_t i = 0; i < run.count; ++i)
+      for (std::int64_t j = 0; j < run.length; ++j)
+        visit(run.global + i * run.global_stride + j, run.local + i * run.local_stride + j);
+}
+
+const std::map<std::string, float> kNumbers = {{"rows", 1},    {"columns", 2}, {"flat", 3},
+                                               {"replica", 4}, {"one", 5},     {"empty", 6}};
+const TensorInfo kRows{"rows", DType::f32, {37, 11}};
+const TensorInfo kColumns{"columns", DType::f32, {9, 24}};
+/// Larger than a block.
+const TensorInfo kFlat{"flat", DType::f32, {2300, 2000}};
+const TensorInfo kReplica{"replica", DType::f32, {5, 7}};
+const TensorInfo kOne{"one", DType::f32, {}};
+const TensorInfo kEmpty{"empty", DType::f32, {0, 3}};
+
+/// A layout with row blocks (the last ranks' shorter or empty), column blocks packed locally, a flat split
+/// that crosses rows (as optimizer shards do), replicas on every rank, and a scalar that the last rank alone
+/// holds.
+Parts layout(Queue& queue, int rank, int ranks) {
+  Parts parts(queue);
+  const std::int64_t rows = (37 + ranks - 1) / ranks, first = std::min<std::int64_t>(rank * rows, 37);
+  const std::int64_t have = std::min<std::int64_t>(rows, 37 - first);
+  // Two runs in exchanged local order, as the slices of a merged parameter may lie.
+  const std::int64_t half = have / 2;
+  parts.add(kRows, DType::f32, have * 11 + 1,
+            {{first * 11, (have - half) * 11, half * 11}, {(first + half) * 11, 0, (have - half) * 11}});
+  const std::int64_t width = 24 / ranks;
+  parts.add(kColumns, DType::f32, 9 * width, {{rank * width, 0, width, 9, 24, width}});
+  const std::int64_t total = kFlat.shape.count(), begin = total * rank / ranks,
+                     end = total * (rank + 1) / ranks;
+  parts.add(kFlat, DType::f32, end - begin + 3, {{begin, 3, end - begin}});
+  parts.add(kReplica, DType::f32, 35, {{0, 0, 35}});
+  if (rank == ranks - 1) parts.add(kOne, DType::f32, 1, {{0, 0, 1}});
+  parts.add(kEmpty, DType::f32, 1, {});
+  return parts;
+}
+
+void fill(const Parts& parts) {
+  for (const TensorPart& part : parts.parts)
+    for_each_element(part, [&](std::int64_t global, std::int64_t local) {
+      part.local.data<float>()[local] = value_of(kNumbers.at(part.name), global);
+    });
+}
+/// How many elements of the parts differ from what belongs there.
+std::int64_t wrong_elements(const Parts& parts) {
+  std::int64_t wrong = 0;
+  for (const TensorPart& part : parts.parts)
+    for_each_element(part, [&](std::int64_t global, std::int64_t local) {
+      wrong += part.local.data<float>()[local] != value_of(kNumbers.at(part.name), global);
+    });
+  return wrong;
+}
+
+struct Redistribute : ::testing::Test {
+  HostGroup group{MPI_COMM_WORLD};
+  CpuQueue queue{1};
+};
+
+TEST_F(Redistribute, EveryBlockReachesItsOwnerWhole) {
+  const Parts parts = [&] {
+    Parts made = layout(queue, group.rank(), group.size());
+    fill(made);
+    return made;
+  }();
+  std::int64_t elements = 0, wrong = 0, last = -1, blocks = 0;
+  std::map<std::string, std::int64_t> first_block = {
+      {"rows", 0}, {"columns", 1}, {"flat", 2}, {"replica", 4}, {"one", 5}};
+  for_each_block(group, queue, parts.parts,
+                 [&](const TensorInfo& info, std::int64_t block, std::span<const std::byte> bytes) {
+                   const std::int64_t number = first_block.at(info.name) + block;
+                   EXPECT_EQ(number % group.size(), group.rank());
+                   EXPECT_GT(number, last);
+                   last = number;
+                   ++blocks;
+                   ASSERT_EQ(static_cast<std::int64_t>(bytes.size()), block_bytes(info, block));
+                   for (std::size_t i = 0; i < bytes.size() / 4; ++i, ++elements) {
+                     float value = 0;
+                     std::memcpy(&value, bytes.data() + 4 * i, 4);
+                     wrong += value != value_of(kNumbers.at(info.name),
+                                                block * kBlockBytes / 4 + static_cast<std::int64_t>(i));
+                   }
+                 });
+  EXPECT_EQ(group.sum(blocks), 6);
+  EXPECT_EQ(group.sum(elements), 37 * 11 + 9 * 24 + 2300 * 2000 + 35 + 1);
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST_F(Redistribute, ScatterFillsEveryPart) {
+  const Parts parts = layout(queue, group.rank(), group.size());
+  scatter_blocks(
+      group, queue, parts.parts, [](const TensorInfo& info, std::int64_t block, std::span<std::byte> bytes) {
+        for (std::size_t i = 0; i < bytes.size() / 4; ++i) {
+          const float value =
+              value_of(kNumbers.at(info.name), block * kBlockBytes / 4 + static_cast<std::int64_t>(i));
+          std::memcpy(bytes.data() + 4 * i, &value, 4);
+        }
+      });
+  EXPECT_EQ(wrong_elements(parts), 0);
+  const TensorPart& flat = parts.parts[2];
+  for (int i = 0; i < 3; ++i)
+    EXPECT_EQ(flat.local.data<float>()[i], 0) << "what no run covers stays as it was";
+}
+
+TEST_F(Redistribute, ConvertsBetweenStoredAndLocal) {
+  const TensorInfo stored{"rows", DType::bf16, {8, 4}};
+  Parts parts(queue);
+  const std::int64_t mine = 32 / group.size();
+  parts.add(stored, DType::f32, mine, {{group.rank() * mine, 0, mine}});
+  for (std::int64_t i = 0; i < mine; ++i)
+    parts.parts[0].local.data<float>()[i] = 1.0f + 0.001f * static_cast<float>(group.rank() * mine + i);
+  for_each_block(group, queue, parts.parts,
+                 [&](const TensorInfo& info, std::int64_t, std::span<const std::byte> bytes) {
+                   EXPECT_EQ(info.dtype, DType::bf16);
+                   ASSERT_EQ(bytes.size(), 64u);
+                   for (std::size_t i = 0; i < 32; ++i) {
+                     bf16 value;
+                     std::memcpy(&value, bytes.data() + 2 * i, 2);
+                     EXPECT_EQ(value.bits, bf16(1.0f + 0.001f * static_cast<float>(i)).bits);
+                   }
+                 });
+  scatter_blocks(group, queue, parts.parts, [](const TensorInfo&, std::int64_t, std::span<std::byte> bytes) {
+    for (std::size_t i = 0; i < 32; ++i) {
+      const bf16 value(static_cast<float>(i) * 0.5f);
+      std::memcpy(bytes.data() + 2 * i, &value, 2);
+    }
+  });
+  for (std::int64_t i = 0; i < mine; ++i)
+    EXPECT_EQ(parts.parts[0].local.data<float>()[i], 0.5f * static_cast<float>(group.rank() * mine + i));
+}
+
+TEST_F(Redistribute, OverlappingHoldersGiveEachElementOnce) {
+  // Everybody holds a window of its own that overlaps its neighbours'; together they cover.
+  const TensorInfo info{"rows", DType::f32, {40, 10}};
+  Parts parts(queue);
+  const std::int64_t step = 400 / group.size(), begin = group.rank() * step;
+  const std::int64_t end = std::min<std::int64_t>(400, begin + 2 * step + 7);
+  parts.add(info, DType::f32, end - begin, {{begin, 0, end - begin}});
+  fill(parts);
+  std::int64_t wrong = 0;
+  for_each_block(group, queue, parts.parts,
+                 [&](const TensorInfo&, std::int64_t, std::span<const std::byte> bytes) {
+                   for (std::size_t i = 0; i < 400; ++i) {
+                     float value = 0;
+                     std::memcpy(&value, bytes.data() + 4 * i, 4);
+                     wrong += value != value_of(1, static_cast<std::int64_t>(i));
+                   }
+                 });
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST_F(Redistribute, MissingElementsAreFound) {
+  Parts parts(queue);
+  parts.add(kRows, DType::f32, 400, {{0, 0, 200}, {201, 200, 206 - 6}});
+  EXPECT_THAT([&] { for_each_block(group, queue, parts.parts, [](auto&&...) {}); },
+              ::testing::ThrowsMessage<InternalError>(HasSubstr("of elements 0 to 407 no rank holds 7")));
+}
+
+TEST_F(Redistribute, BadRunsAndDisagreementAreFound) {
+  Parts beyond(queue);
+  beyond.add(kRows, DType::f32, 10, {{400, 0, 8}});
+  EXPECT_THROW(for_each_block(group, queue, beyond.parts, [](auto&&...) {}), InternalError);
+  Parts too_long(queue);
+  too_long.add(kRows, DType::f32, 10, {{0, 5, 6}});
+  EXPECT_THROW(for_each_block(group, queue, too_long.parts, [](auto&&...) {}), InternalError);
+  if (group.size() == 1) return;
+  Parts other(queue);
+  other.add({"rows", group.rank() == 1 ? DType::bf16 : DType::f32, {4}}, DType::f32, 4, {{0, 0, 4}});
+  EXPECT_THAT([&] { for_each_block(group, queue, other.parts, [](auto&&...) {}); },
+              ::testing::ThrowsMessage<InternalError>(HasSubstr("rank 1 has rows as bf16")));
+}
+
+TEST_F(Redistribute, AFailureOnOneRankEndsAll) {
+  Parts parts = layout(queue, group.rank(), group.size());
+  fill(parts);
+  EXPECT_THAT(
+      [&] {
+        for_each_block(group, queue, parts.parts,
+                       [&](const TensorInfo&, std::int64_t, std::span<const std::byte>) {
+                         if (group.rank() == group.size() - 1) throw SystemError("the disk is full");
+                       });
+      },
+      ::testing::ThrowsMessage<SystemError>(HasSubstr("the disk is full")));
+  EXPECT_THAT(
+      [&] {
+        scatter_blocks(group, queue, parts.parts, [&](const TensorInfo&, std::int64_t, std::span<std::byte>) {
+          if (group.rank() == 0) throw UserError("checksum differs");
+        });
+      },
+      ::testing::ThrowsMessage<UserError>(HasSubstr("checksum differs")));
+}
+
+// --- load_parts, store_parts and the folder writer, together ---
+
+std::filesystem::path shared_temporary(const HostGroup& group, const testing::TemporaryDirectory& mine) {
+  return group.broadcast_text(mine.path().string(), 0);
+}
+
+TEST_F(Redistribute, FolderRoundTripInAnotherLayout) {
+  const testing::TemporaryDirectory mine;
+  const auto folder = shared_temporary(group, mine) / "model";
+  Parts parts = layout(queue, group.rank(), group.size());
+  fill(parts);
+  HfFolderWriter writer(group, folder, tensors_of_parts(group, parts.parts), 1 << 20);
+  store_parts(group, queue, parts.parts, writer);
+  writer.add_file("config.json", "{}");
+  writer.publish();
+  const HfFolder source(folder);
+  EXPECT_EQ(source.tensors().size(), 6u);
+  EXPECT_EQ(source.files().size(), 4u) << "two shards beside flat's own, and the index";
+  Parts same = layout(queue, group.rank(), group.size());
+  load_parts(source, group, queue, same.parts);
+  EXPECT_EQ(wrong_elements(same), 0);
+  Parts other = layout(queue, group.size() - 1 - group.rank(), group.size());
+  load_parts(source, group, queue, other.parts);
+  EXPECT_EQ(wrong_elements(other), 0);
+  group.barrier();
+}
+
+TEST_F(Redistribute, LoadWidensAndNarrows) {
+  const testing::TemporaryDirectory mine;
+  const auto path = shared_temporary(group, mine) / "x.safetensors";
+  const TensorInfo info{"w", DType::bf16, {6, 8}};
+  if (group.rank() == 0) {
+    std::vector<bf16> data;
+    for (int i = 0; i < 48; ++i) data.emplace_back(static_cast<float>(i) * 0.25f);
+    SafetensorsWriter(path, {info}).write(info, 0, std::as_bytes(std::span(data)));
+  }
+  group.barrier();
+  const SafetensorsFile source(path);
+  for (const DType local : {DType::f32, DType::f16, DType::bf16}) {
+    Parts parts(queue);
+    const std::int64_t width = 8 / group.size();
+    // dtype of the part is what it would be stored as: another than the source's is no obstacle.
+    parts.add({"w", DType::f32, {6, 8}}, local, 6 * width, {{group.rank() * width, 0, width, 6, 8, width}});
+    load_parts(source, group, queue, parts.parts);
+    const TensorPart& part = parts.parts[0];
+    for_each_element(part, [&](std::int64_t global, std::int64_t index) {
+      const float expected = static_cast<float>(global) * 0.25f;
+      const std::byte* raw = part.local.raw() + bytes_of(local, index);
+      std::uint16_t half = 0;
+      float value = 0;
+      std::memcpy(&half, raw, 2);
+      if (local == DType::f32) std::memcpy(&value, raw, 4);
+      if (local == DType::f16) value = f16_to_float(half);
+      if (local == DType::bf16) value = std::bit_cast<float>(std::uint32_t{half} << 16);
+      EXPECT_EQ(value, expected) << name(local) << " " << global;
+    });
+  }
+  group.barrier();
+}
+
+TEST_F(Redistribute, LoadSaysWhatDoesNotFit) {
+  const testing::TemporaryDirectory mine;
+  const auto path = shared_temporary(group, mine) / "x.safetensors";
+  if (group.rank() == 0)
+    SafetensorsWriter(path, {{"a", DType::f32, {2, 3}}, {"ids", DType::i64, {4}}, {"here", DType::f32, {1}}});
+  group.barrier();
+  const SafetensorsFile source(path);
+  Parts parts(queue);
+  parts.add({"a", DType::f32, {3, 2}}, DType::f32, 6, {{0, 0, 6}});
+  parts.add({"ids", DType::f32, {4}}, DType::f32, 4, {{0, 0, 4}});
+  parts.add({"gone", DType::f32, {4}}, DType::f32, 4, {{0, 0, 4}});
+  parts.add({"here", DType::f32, {1}}, DType::f32, 1, {{0, 0, 1}});
+  EXPECT_THAT([&] { load_parts(source, group, queue, parts.parts); },
+              ::testing::ThrowsMessage<UserError>(::testing::AllOf(
+                  HasSubstr("x.safetensors"), HasSubstr("a has shape [2, 3], expected [3, 2]"),
+                  HasSubstr("ids is"), HasSubstr("gone [4] is missing"), ::testing::Not(HasSubstr("here")))));
+  group.barrier();
+}
+
+TEST_F(Redistribute, UnreadableOnOneRankOnly) {
+  struct Broken final : TensorSource {
+    std::vector<TensorInfo> infos = {{"w", DType::f32, {8}}};
+    int rank = 0;
+    const std::vector<TensorInfo>& tensors() const override { return infos; }
+    void read(const TensorInfo&, std::int64_t, std::span<std::byte>) const override {
+      if (rank == 0) throw UserError("m.safetensors: cannot be read: Permission denied");
+    }
+    std::string origin() const override { return "m"; }
+  } source;
+  source.rank = group.rank();
+  Parts parts(queue);
+  parts.add(source.infos[0], DType::f32, 8, {{0, 0, 8}});
+  EXPECT_THAT([&] { load_parts(source, group, queue, parts.parts); },
+              ::testing::ThrowsMessage<UserError>(HasSubstr("Permission denied")));
+}
+
+TEST_F(Redistribute, ColumnBlocksOfAWideMatrix) {
+  // Gaps between runs above and below what is read along.
+  const testing::TemporaryDirectory mine;
+  const auto path = shared_temporary(group, mine) / "x.safetensors";
+  const TensorInfo info{"w", DType::f32, {7, 400000}};
+  if (group.rank() == 0) {
+    std::vector<float> data(static_cast<std::size_t>(info.shape.count()));
+    std::iota(data.begin(), data.end(), 0.0f);
+    SafetensorsWriter(path, {info}).write(info, 0, std::as_bytes(std::span(data)));
+  }
+  group.barrier();
+  const SafetensorsFile source(path);
+  for (const std::int64_t width : {100, 399990}) {
+    Parts parts(queue);
+    parts.add(info, DType::f32, 7 * width, {{5 + group.rank(), 0, width, 7, 400000, width}});
+    load_parts(source, group, queue, parts.parts);
+    std::int64_t wrong = 0;
+    for_each_element(parts.parts[0], [&](std::int64_t global, std::int64_t local) {
+      wrong += parts.parts[0].local.data<float>()[local] != static_cast<float>(global);
+    });
+    EXPECT_EQ(wrong, 0) << width;
+  }
+  group.barrier();
+}
+
+TEST_F(Redistribute, FolderWriterFailsOnAllRanks) {
+  EXPECT_THROW(HfFolderWriter(group, "/proc/none/model", {{"a", DType::f32, {2}}}), UserError);
+}
+
+}  // namespace
+}  // namespace verne
