@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "verne/base/log.hpp"
-#include "verne/data/dataset.hpp"        // Overlong
-#include "verne/nn/model.hpp"            // Recompute
+#include "verne/data/dataset.hpp"  // Overlong
+#include "verne/nn/model.hpp"      // Recompute
 #include "verne/nn/recompute.hpp"
 #include "verne/optim/schedule.hpp"
 #include "verne/text/chat_template.hpp"  // TrainOn
