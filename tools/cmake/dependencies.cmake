@@ -25,7 +25,9 @@ if(VERNE_SANITIZE)
   target_link_options(verne_flags INTERFACE -fsanitize=${VERNE_SANITIZE})
 endif()
 if(VERNE_FUZZ)
-  target_compile_options(verne_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=fuzzer-no-link>)
+  target_compile_options(verne_flags INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer>)
+  target_link_options(verne_flags INTERFACE -fsanitize=address,undefined)
 endif()
 
 # CUDA: found by itself. A CUDA build starts and works without a driver or GPU.
