@@ -21,7 +21,10 @@ T input_value(int rank, std::int64_t i, std::uint64_t seed) {
     return static_cast<T>(words.word[0] % 251);
   } else {
     const float scale = std::ldexp(1.0f, static_cast<int>(words.word[1] % 9) - 4);
-    return static_cast<T>((2 * uniform_open(words.word[0]) - 1) * scale);
+    const float coarse = (2 * uniform_open(words.word[0]) - 1) * scale;
+    if constexpr (std::is_same_v<T, double>)
+      return coarse * (1 + std::ldexp(static_cast<double>(words.word[2]), -52));
+    return static_cast<T>(coarse);
   }
 }
 
