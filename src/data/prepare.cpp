@@ -287,6 +287,9 @@ PreparedData prepare(const PrepareSettings& settings, const HostGroup& group, st
   TextSettings text;
   agree_after(group, [&] {
     check_split(settings.split);
+    require_user(!settings.output.empty(), "no output; give prepare.output, a folder");
+    require_user(settings.limit >= 0 && settings.show >= 0,
+                 "prepare.limit={} and prepare.show={}: expected 0 or more", settings.limit, settings.show);
     inputs.emplace(settings.inputs, group.rank(), group.size());
     text = load_text_settings(settings);
   });

@@ -166,9 +166,9 @@ TokenizedRecord parse_tokens(const Fields& fields, const RecordOptions& options)
   for (const dom::element token : tokens) {
     std::int64_t id = 0;
     const bool integer = token.is_int64() && token.get_int64().get(id) == simdjson::SUCCESS;
-    require_user(integer && id >= 0 && id < bound,
-                 "tokens[{}] is {}, expected an integer from 0 to {} (the vocabulary has {} tokens)",
-                 record.tokens.size(), simdjson::minify(token), bound - 1, bound);
+    require_user(integer && id >= 0 && id < bound, "tokens[{}] is {}, expected an integer from 0 to {}, {}",
+                 record.tokens.size(), simdjson::minify(token), bound - 1,
+                 options.vocab_size ? "the vocabulary's last id" : "what 32 bits hold");
     record.tokens.push_back(static_cast<TokenId>(id));
   }
   record.loss_mask.assign(record.tokens.size(), 1);
