@@ -1,12 +1,13 @@
-#include "verne/ops/activation.hpp"
-
 #include "cuda/device.cuh"
+#include "verne/ops/activation.hpp"
 
 namespace verne {
 namespace cuda {
 namespace {
 
-__device__ inline float sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }
+__device__ inline float sigmoid(float x) {
+  return 1.0f / (1.0f + __expf(-x));
+}
 
 template <class T>
 struct SwiGluForwardRows {
@@ -57,7 +58,8 @@ struct SquaredReluForwardRows {
     float value[N];
     load<N>(value, x + row * x_stride + column);
 #pragma unroll
-    for (int i = 0; i < N; ++i) value[i] = value[i] > 0.0f ? value[i] * value[i] : value[i] * 0.0f;  // NaN stays
+    for (int i = 0; i < N; ++i)
+      value[i] = value[i] > 0.0f ? value[i] * value[i] : value[i] * 0.0f;  // NaN stays
     store<N>(y + row * y_stride + column, value);
   }
 };
@@ -95,10 +97,10 @@ void launch(CudaQueue& queue, const SwiGluForward& op) {
   for_storage(op.y.dtype(), [&](auto storage) {
     using T = decltype(storage);
     for_access<T>(halves_aligned<T>(width, {op.y, op.gate_up}), [&](auto access) {
-      map_rows<access()>(
-          queue, SwiGluForward::kName,
-          SwiGluForwardRows<T>{pointer<T>(op.y), pointer<const T>(op.gate_up), row_stride(op.y), row_stride(op.gate_up), width},
-          rows, width);
+      map_rows<access()>(queue, SwiGluForward::kName,
+                         SwiGluForwardRows<T>{pointer<T>(op.y), pointer<const T>(op.gate_up),
+                                              row_stride(op.y), row_stride(op.gate_up), width},
+                         rows, width);
     });
   });
 }
@@ -110,8 +112,9 @@ void launch(CudaQueue& queue, const SwiGluBackward& op) {
     using T = decltype(storage);
     for_access<T>(halves_aligned<T>(width, {op.dgate_up, op.dy, op.gate_up}), [&](auto access) {
       map_rows<access()>(queue, SwiGluBackward::kName,
-                         SwiGluBackwardRows<T>{pointer<T>(op.dgate_up), pointer<const T>(op.dy), pointer<const T>(op.gate_up),
-                                               row_stride(op.dgate_up), row_stride(op.dy), row_stride(op.gate_up), width},
+                         SwiGluBackwardRows<T>{pointer<T>(op.dgate_up), pointer<const T>(op.dy),
+                                               pointer<const T>(op.gate_up), row_stride(op.dgate_up),
+                                               row_stride(op.dy), row_stride(op.gate_up), width},
                          rows, width);
     });
   });
@@ -122,10 +125,10 @@ void launch(CudaQueue& queue, const SquaredReluForward& op) {
   for_storage(op.y.dtype(), [&](auto storage) {
     using T = decltype(storage);
     for_access<T>(rows_aligned(kPack<T>, {op.y, op.x}), [&](auto access) {
-      map_rows<access()>(
-          queue, SquaredReluForward::kName,
-          SquaredReluForwardRows<T>{pointer<T>(op.y), pointer<const T>(op.x), row_stride(op.y), row_stride(op.x)},
-          row_count(op.y), row_width(op.y));
+      map_rows<access()>(queue, SquaredReluForward::kName,
+                         SquaredReluForwardRows<T>{pointer<T>(op.y), pointer<const T>(op.x), row_stride(op.y),
+                                                   row_stride(op.x)},
+                         row_count(op.y), row_width(op.y));
     });
   });
 }
@@ -135,10 +138,11 @@ void launch(CudaQueue& queue, const SquaredReluBackward& op) {
   for_storage(op.dx.dtype(), [&](auto storage) {
     using T = decltype(storage);
     for_access<T>(rows_aligned(kPack<T>, {op.dx, op.dy, op.x}), [&](auto access) {
-      map_rows<access()>(queue, SquaredReluBackward::kName,
-                         SquaredReluBackwardRows<T>{pointer<T>(op.dx), pointer<const T>(op.dy), pointer<const T>(op.x),
-                                                    row_stride(op.dx), row_stride(op.dy), row_stride(op.x)},
-                         row_count(op.dx), row_width(op.dx));
+      map_rows<access()>(
+          queue, SquaredReluBackward::kName,
+          SquaredReluBackwardRows<T>{pointer<T>(op.dx), pointer<const T>(op.dy), pointer<const T>(op.x),
+                                     row_stride(op.dx), row_stride(op.dy), row_stride(op.x)},
+          row_count(op.dx), row_width(op.dx));
     });
   });
 }

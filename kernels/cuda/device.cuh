@@ -26,9 +26,15 @@ inline constexpr int kPack = kAccessBytes / static_cast<int>(sizeof(T));
 
 // ---- storage ----
 
-__device__ inline float to_float(float x) { return x; }
-__device__ inline float to_float(bfloat16 x) { return __bfloat162float(x); }
-__device__ inline float to_float(__half x) { return __half2float(x); }
+__device__ inline float to_float(float x) {
+  return x;
+}
+__device__ inline float to_float(bfloat16 x) {
+  return __bfloat162float(x);
+}
+__device__ inline float to_float(__half x) {
+  return __half2float(x);
+}
 
 template <class T>
 __device__ T from_float(float x) {
@@ -130,11 +136,13 @@ void for_storage(DType dtype, Body&& body) {
   } else if (dtype == DType::bf16) {
     body(bfloat16{});
   } else {
-    throw InternalError(fmt::format("the CUDA kernels hold activations in fp32 or bf16, not {}", name(dtype)));
+    throw InternalError(
+        fmt::format("the CUDA kernels hold activations in fp32 or bf16, not {}", name(dtype)));
   }
 }
 
-/// Calls body with the number of elements of T that one access may move: all of 16 bytes where `wide`, else one.
+/// Calls body with the number of elements of T that one access may move: all of 16 bytes where `wide`, else
+/// one.
 template <class T, class Body>
 void for_access(bool wide, Body&& body) {
   if (wide) {
@@ -145,7 +153,9 @@ void for_access(bool wide, Body&& body) {
 }
 
 /// Elements of one index of the leading axis, and the number of those; a vector is one row.
-inline std::int64_t row_count(const Tensor& tensor) { return tensor.rank() < 2 ? 1 : tensor.size(0); }
+inline std::int64_t row_count(const Tensor& tensor) {
+  return tensor.rank() < 2 ? 1 : tensor.size(0);
+}
 inline std::int64_t row_width(const Tensor& tensor) {
   return row_count(tensor) == 0 ? 0 : tensor.count() / row_count(tensor);
 }
@@ -153,19 +163,31 @@ inline std::int64_t row_stride(const Tensor& tensor) {
   return tensor.rank() < 2 ? tensor.count() : tensor.stride();
 }
 
-/// Whether every row of each tensor (empty ones do not count) starts on a multiple of `elements` of its own elements.
+/// Whether every row of each tensor (empty ones do not count) starts on a multiple of `elements` of its own
+/// elements.
 inline bool rows_aligned(std::int64_t elements, std::initializer_list<Tensor> tensors) {
   return std::all_of(tensors.begin(), tensors.end(), [&](const Tensor& tensor) {
     const auto bytes = std::min<std::int64_t>(bytes_of(tensor.dtype(), elements), kAccessBytes);
-    return !tensor || (reinterpret_cast<std::uintptr_t>(tensor.raw()) % static_cast<std::uintptr_t>(bytes) == 0 &&
-                       (row_count(tensor) <= 1 || row_stride(tensor) % elements == 0));
+    return !tensor ||
+           (reinterpret_cast<std::uintptr_t>(tensor.raw()) % static_cast<std::uintptr_t>(bytes) == 0 &&
+            (row_count(tensor) <= 1 || row_stride(tensor) % elements == 0));
   });
 }
 
 /// Threads for a block that works on one row: about two accesses a thread.
 inline int row_threads(std::int64_t width, int elements_per_access) {
   const std::int64_t accesses = divide_round_up<std::int64_t>(width, elements_per_access);
-  return static_cast<int>(std::clamp<std::int64_t>(round_up<std::int64_t>(divide_round_up<std::int64_t>(accesses, 2), kWarp), 32, 1024));
+  return static_cast<int>(std::clamp<std::int64_t>(
+      round_up<std::int64_t>(divide_round_up<std::int64_t>(accesses, 2), kWarp), 32, 1024));
+}
+
+/// Lets `kernel` take `bytes` of dynamic shared memory; more than 48 KiB must be asked for.
+template <class Kernel>
+void reserve_shared(Kernel kernel, std::int64_t bytes) {
+  if (bytes <= 48 * 1024) return;
+  check_cuda(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+      "cudaFuncSetAttribute of dynamic shared memory");
 }
 
 // ---- elementwise operations ----

@@ -1,6 +1,5 @@
-#include "verne/ops/elementwise.hpp"
-
 #include "cuda/device.cuh"
+#include "verne/ops/elementwise.hpp"
 
 namespace verne {
 namespace cuda {
@@ -12,7 +11,8 @@ struct Extent {
 };
 Extent extent_of(std::initializer_list<Tensor> tensors) {
   const Tensor& first = *tensors.begin();
-  const bool flat = std::all_of(tensors.begin(), tensors.end(), [](const Tensor& t) { return t.contiguous(); });
+  const bool flat =
+      std::all_of(tensors.begin(), tensors.end(), [](const Tensor& t) { return t.contiguous(); });
   return flat ? Extent{1, first.count()} : Extent{row_count(first), row_width(first)};
 }
 
@@ -79,7 +79,8 @@ template <class T>
 void fill(CudaQueue& queue, const Fill& op, T value) {
   const auto [rows, width] = extent_of({op.y});
   for_access<T>(rows_aligned(kPack<T>, {op.y}), [&](auto access) {
-    map_rows<access()>(queue, Fill::kName, FillRows<T>{pointer<T>(op.y), row_stride(op.y), value}, rows, width);
+    map_rows<access()>(queue, Fill::kName, FillRows<T>{pointer<T>(op.y), row_stride(op.y), value}, rows,
+                       width);
   });
 }
 
@@ -101,11 +102,16 @@ using namespace cuda;
 void launch(CudaQueue& queue, const Fill& op) {
   const auto value = static_cast<float>(op.value);
   switch (op.y.dtype()) {
-    case DType::f64: return fill<double>(queue, op, op.value);
-    case DType::f32: return fill<float>(queue, op, value);
-    case DType::bf16: return fill<bfloat16>(queue, op, __float2bfloat16_rn(value));
-    case DType::f16: return fill<__half>(queue, op, __float2half_rn(value));
-    default: throw InternalError(fmt::format("Fill of {} on CUDA", name(op.y.dtype())));
+    case DType::f64:
+      return fill<double>(queue, op, op.value);
+    case DType::f32:
+      return fill<float>(queue, op, value);
+    case DType::bf16:
+      return fill<bfloat16>(queue, op, __float2bfloat16_rn(value));
+    case DType::f16:
+      return fill<__half>(queue, op, __float2half_rn(value));
+    default:
+      throw InternalError(fmt::format("Fill of {} on CUDA", name(op.y.dtype())));
   }
 }
 
@@ -118,10 +124,10 @@ void launch(CudaQueue& queue, const Cast& op) {
       using From = decltype(from);
       using Narrow = std::conditional_t<sizeof(To) < sizeof(From), To, From>;
       for_access<Narrow>(rows_aligned(kPack<Narrow>, {op.y, op.x}), [&](auto access) {
-        map_rows<access()>(
-            queue, Cast::kName,
-            CastRows<To, From>{pointer<To>(op.y), pointer<const From>(op.x), row_stride(op.y), row_stride(op.x)}, rows,
-            width);
+        map_rows<access()>(queue, Cast::kName,
+                           CastRows<To, From>{pointer<To>(op.y), pointer<const From>(op.x), row_stride(op.y),
+                                              row_stride(op.x)},
+                           rows, width);
       });
     });
   });
@@ -135,13 +141,14 @@ void launch(CudaQueue& queue, const Add& op) {
     const std::int64_t n = op.y.count();
     const auto flat = [&](const Tensor& t) { return t.view(Shape{n}); };
     for_access<T>(rows_aligned(kPack<T>, {flat(op.y), flat(op.a), flat(op.b)}), [&](auto access) {
-      map_rows<access()>(queue, Add::kName, AddRows<T>{pointer<T>(op.y), pointer<const T>(op.a), pointer<const T>(op.b)}, 1,
-                         n);
+      map_rows<access()>(queue, Add::kName,
+                         AddRows<T>{pointer<T>(op.y), pointer<const T>(op.a), pointer<const T>(op.b)}, 1, n);
     });
   });
 }
 
-// Bound by arithmetic: a philox block, a logarithm and a cosine an element. Runs once, where weights are made.
+// Bound by arithmetic: a philox block, a logarithm and a cosine an element. Runs once, where weights are
+// made.
 void launch(CudaQueue& queue, const RandomNormal& op) {
   const bool vector = op.y.rank() < 2;
   for_storage(op.y.dtype(), [&](auto storage) {

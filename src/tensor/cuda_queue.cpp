@@ -52,11 +52,14 @@ struct CudaQueue::Staging {
 };
 
 CudaQueue::CudaQueue(int device, Determinism determinism)
-    : Queue(QueueKind::cuda), device_(device), determinism_(determinism), libraries_(nullptr, [](CudaLibraries*) {}) {
+    : Queue(QueueKind::cuda),
+      device_(device),
+      determinism_(determinism),
+      libraries_(nullptr, [](CudaLibraries*) {}) {
   const int devices = device_count();
   if (device < 0 || device >= devices) {
-    throw_system_error("GPU {} was asked for, but the driver shows {} (CUDA_VISIBLE_DEVICES may hide some)", device,
-                       devices);
+    throw_system_error("GPU {} was asked for, but the driver shows {} (CUDA_VISIBLE_DEVICES may hide some)",
+                       device, devices);
   }
   use_device();
   check_cuda(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, device),
@@ -73,7 +76,9 @@ CudaQueue::~CudaQueue() {
   cudaStreamDestroy(stream_);
 }
 
-void CudaQueue::use_device() const { check_cuda(cudaSetDevice(device_), "cudaSetDevice"); }
+void CudaQueue::use_device() const {
+  check_cuda(cudaSetDevice(device_), "cudaSetDevice");
+}
 
 int CudaQueue::device_count() {
   int count = 0;
@@ -117,8 +122,9 @@ std::byte* CudaQueue::allocate(std::int64_t bytes, MemoryKind kind) {
     cudaGetLastError();
     std::size_t free_bytes = 0, total_bytes = 0;
     cudaMemGetInfo(&free_bytes, &total_bytes);
-    throw_system_error("GPU {} is out of memory: {} bytes wanted for {}, {} of {} free; this queue holds {} ({})", device_,
-                       bytes, name(kind), free_bytes, total_bytes, memory_.live_total(), cudaGetErrorString(status));
+    throw_system_error(
+        "GPU {} is out of memory: {} bytes wanted for {}, {} of {} free; this queue holds {} ({})", device_,
+        bytes, name(kind), free_bytes, total_bytes, memory_.live_total(), cudaGetErrorString(status));
   }
   memory_.add(kind, bytes);
   return static_cast<std::byte*>(data);
@@ -131,7 +137,8 @@ void CudaQueue::release(std::byte* data, std::int64_t bytes, MemoryKind kind) {
 }
 
 void CudaQueue::upload(const Tensor& to, std::span<const std::byte> from) {
-  require(to.contiguous() && to.bytes() == std::ssize(from), "upload of {} bytes into {}", from.size(), to.bytes());
+  require(to.contiguous() && to.bytes() == std::ssize(from), "upload of {} bytes into {}", from.size(),
+          to.bytes());
   use_device();
   if (!staging_) staging_ = std::make_unique<Staging>();
   for (std::int64_t begin = 0; begin < std::ssize(from); begin += Staging::kBlockBytes) {
@@ -142,30 +149,35 @@ void CudaQueue::upload(const Tensor& to, std::span<const std::byte> from) {
     check_cuda(cudaEventSynchronize(copied), "cudaEventSynchronize");
     std::byte* pinned = staging_->data + block * Staging::kBlockBytes;
     std::memcpy(pinned, from.data() + begin, bytes);
-    check_cuda(cudaMemcpyAsync(to.raw() + begin, pinned, bytes, cudaMemcpyHostToDevice, stream_), "cudaMemcpyAsync");
+    check_cuda(cudaMemcpyAsync(to.raw() + begin, pinned, bytes, cudaMemcpyHostToDevice, stream_),
+               "cudaMemcpyAsync");
     check_cuda(cudaEventRecord(copied, stream_), "cudaEventRecord");
   }
 }
 
 void CudaQueue::download(std::span<std::byte> to, const Tensor& from) {
-  require(from.contiguous() && from.bytes() == std::ssize(to), "download of {} bytes into {}", from.bytes(), to.size());
+  require(from.contiguous() && from.bytes() == std::ssize(to), "download of {} bytes into {}", from.bytes(),
+          to.size());
   use_device();
-  check_cuda(cudaMemcpyAsync(to.data(), from.raw(), to.size(), cudaMemcpyDeviceToHost, stream_), "cudaMemcpyAsync");
+  check_cuda(cudaMemcpyAsync(to.data(), from.raw(), to.size(), cudaMemcpyDeviceToHost, stream_),
+             "cudaMemcpyAsync");
   check_cuda(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
 }
 
 void CudaQueue::copy(const Tensor& to, const Tensor& from) {
-  require(to.contiguous() && from.contiguous() && to.bytes() == from.bytes(), "copy of {} bytes into {}", from.bytes(),
-          to.bytes());
+  require(to.contiguous() && from.contiguous() && to.bytes() == from.bytes(), "copy of {} bytes into {}",
+          from.bytes(), to.bytes());
   use_device();
-  check_cuda(cudaMemcpyAsync(to.raw(), from.raw(), static_cast<std::size_t>(to.bytes()), cudaMemcpyDeviceToDevice, stream_),
+  check_cuda(cudaMemcpyAsync(to.raw(), from.raw(), static_cast<std::size_t>(to.bytes()),
+                             cudaMemcpyDeviceToDevice, stream_),
              "cudaMemcpyAsync");
 }
 
 void CudaQueue::zero(const Tensor& tensor) {
   require(tensor.contiguous(), "zero of a strided tensor {}", tensor.shape().text());
   use_device();
-  check_cuda(cudaMemsetAsync(tensor.raw(), 0, static_cast<std::size_t>(tensor.bytes()), stream_), "cudaMemsetAsync");
+  check_cuda(cudaMemsetAsync(tensor.raw(), 0, static_cast<std::size_t>(tensor.bytes()), stream_),
+             "cudaMemsetAsync");
 }
 
 Event CudaQueue::record() {

@@ -36,7 +36,8 @@ class CudaQueue final : public Queue {
   Determinism determinism() const { return determinism_; }
   int multiprocessors() const { return multiprocessors_; }
 
-  /// Memory for one operation's own use, reused by the next on this queue. Grows (and then waits for the device).
+  /// Memory for one operation's own use, reused by the next on this queue. Grows (and then waits for the
+  /// device).
   std::byte* workspace(std::int64_t bytes);
 
   /// Slot for the kernels' library state, made on first use and destroyed with the queue.

@@ -1,0 +1,363 @@
+// Speed of the CUDA kernels at the shapes of Llama-3.1-8B: 8,192 tokens, hidden 4,096, intermediate 14,336,
+// vocabulary 128,256, 32 query and 8 key/value heads of 128. Prints each operation's median time, what it
+// reached, and the share of the ceiling: of a device-to-device copy's bandwidth, or of the matrix units' rate
+// on random data.
+//   bench_cuda [PATTERN]    operations whose name holds PATTERN
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "verne/ops/activation.hpp"
+#include "verne/ops/attention.hpp"
+#include "verne/ops/cross_entropy.hpp"
+#include "verne/ops/elementwise.hpp"
+#include "verne/ops/embedding.hpp"
+#include "verne/ops/matmul.hpp"
+#include "verne/ops/optimizer.hpp"
+#include "verne/ops/reduce.hpp"
+#include "verne/ops/rms_norm.hpp"
+#include "verne/ops/rope.hpp"
+#include "verne/ops/run.hpp"
+#include "verne/tensor/cuda_check.hpp"
+#include "verne/tensor/cuda_queue.hpp"
+
+namespace verne {
+namespace {
+
+constexpr double kBytesPerSecond = 4.3e12;  // one H200, bytes read and written
+constexpr double kFlops = 790e12;           // one H200, bf16 on random data
+constexpr int kWarmUps = 3, kRuns = 11;
+constexpr std::int64_t kTokens = 8192, kHidden = 4096, kIntermediate = 14336, kVocabulary = 128256,
+                       kHeads = 32, kKvHeads = 8, kHeadDim = 128, kQkv = (kHeads + 2 * kKvHeads) * kHeadDim;
+
+class Bench {
+ public:
+  Bench(std::string pattern, Determinism determinism) : pattern_(std::move(pattern)), queue_(0, determinism) {
+    for (cudaEvent_t& event : events_) check_cuda(cudaEventCreate(&event), "cudaEventCreate");
+  }
+  CudaQueue& queue() { return queue_; }
+  bool wanted(const std::string& name) const { return name.find(pattern_) != std::string::npos; }
+  /// Gives back the tensors made so far.
+  void clear() {
+    queue_.synchronize();
+    buffers_.clear();
+  }
+
+  Tensor random(DType type, Shape shape, double deviation = 1) {
+    const Tensor tensor = make(type, shape);
+    const Tensor rows = tensor.view(Shape{1, shape.count()});
+    verne::run(queue_, RandomNormal{.y = rows,
+                                    .site = {.seed = 1, .site = ++site_},
+                                    .deviation = deviation,
+                                    .row_length = shape.count()});
+    return tensor;
+  }
+  Tensor make(DType type, Shape shape) {
+    buffers_.emplace_back(queue_, type, shape, MemoryKind::scratch);
+    return buffers_.back().tensor();
+  }
+  template <class T>
+  Tensor of(Shape shape, const std::vector<T>& values) {
+    const Tensor tensor = make(dtype_of<T>(), shape);
+    queue_.upload(tensor, std::span<const T>(values));
+    return tensor;
+  }
+
+  /// Times one operation; its own cost counts.
+  template <class Operation>
+  void time(const std::string& name, const Operation& op) {
+    if (!wanted(name)) return;
+    std::vector<float> times;
+    for (int i = 0; i < kWarmUps + kRuns; ++i) {
+      check_cuda(cudaEventRecord(events_[0], queue_.stream()), "cudaEventRecord");
+      verne::run(queue_, op);
+      check_cuda(cudaEventRecord(events_[1], queue_.stream()), "cudaEventRecord");
+      check_cuda(cudaEventSynchronize(events_[1]), "cudaEventSynchronize");
+      float milliseconds = 0;
+      check_cuda(cudaEventElapsedTime(&milliseconds, events_[0], events_[1]), "cudaEventElapsedTime");
+      if (i >= kWarmUps) times.push_back(milliseconds);
+    }
+    std::nth_element(times.begin(), times.begin() + kRuns / 2, times.end());
+    const double seconds = static_cast<double>(times[kRuns / 2]) * 1e-3;
+    const Cost cost = op.cost();
+    const double matrix = cost.flops / seconds / kFlops, memory = cost.bytes / seconds / kBytesPerSecond;
+    const bool arithmetic = cost.flops / kFlops > cost.bytes / kBytesPerSecond;
+    fmt::print("{:<44} {:>9.3f} ms  {:>8.1f} {}  {:>5.1f} %\n", name, seconds * 1e3,
+               arithmetic ? cost.flops / seconds / 1e12 : cost.bytes / seconds / 1e9,
+               arithmetic ? "TFLOP/s" : "GB/s   ", 100 * (arithmetic ? matrix : memory));
+    std::fflush(stdout);
+  }
+
+ private:
+  std::string pattern_;
+  CudaQueue queue_;
+  std::array<cudaEvent_t, 2> events_{};
+  std::vector<Buffer> buffers_;
+  std::uint32_t site_ = 0;
+};
+
+void bench_norms(Bench& b) {
+  const Tensor x = b.random(DType::bf16, {kTokens, kHidden}),
+               residual = b.random(DType::bf16, {kTokens, kHidden});
+  const Tensor y = b.make(DType::bf16, {kTokens, kHidden}), sum = b.make(DType::bf16, {kTokens, kHidden});
+  const Tensor weight = b.random(DType::bf16, {kHidden}), bias = b.random(DType::bf16, {kHidden});
+  const Tensor rstd = b.make(DType::f32, {kTokens}), mean = b.make(DType::f32, {kTokens});
+  const Tensor dweight = b.make(DType::f32, {kHidden}), dbias = b.make(DType::f32, {kHidden});
+  b.time("RmsNormForward",
+         RmsNormForward{.y = y, .rstd = rstd, .sum = {}, .x = x, .residual = {}, .weight = weight});
+  b.time("RmsNormForward, residual",
+         RmsNormForward{.y = y, .rstd = rstd, .sum = sum, .x = x, .residual = residual, .weight = weight});
+  b.time(
+      "RmsNormBackward, dsum",
+      RmsNormBackward{
+          .dx = y, .dweight = dweight, .dy = x, .dsum = residual, .s = sum, .rstd = rstd, .weight = weight});
+  b.time("RmsNormBackward, frozen",
+         RmsNormBackward{
+             .dx = y, .dweight = {}, .dy = x, .dsum = residual, .s = sum, .rstd = rstd, .weight = weight});
+  b.time("LayerNormForward, residual", LayerNormForward{.y = y,
+                                                        .mean = mean,
+                                                        .rstd = rstd,
+                                                        .sum = sum,
+                                                        .x = x,
+                                                        .residual = residual,
+                                                        .weight = weight,
+                                                        .bias = bias});
+  b.time("LayerNormBackward, dsum", LayerNormBackward{.dx = y,
+                                                      .dweight = dweight,
+                                                      .dbias = dbias,
+                                                      .dy = x,
+                                                      .dsum = residual,
+                                                      .s = sum,
+                                                      .mean = mean,
+                                                      .rstd = rstd,
+                                                      .weight = weight});
+}
+
+void bench_rope(Bench& b) {
+  const Tensor qkv = b.random(DType::bf16, {kTokens, kQkv}), out = b.make(DType::bf16, {kTokens, kQkv});
+  const auto heads = [](const Tensor& rows) {
+    return rows.columns(0, kHeads * kHeadDim).view({kTokens, kHeads, kHeadDim});
+  };
+  const Tensor cos = b.random(DType::f32, {kTokens, kHeadDim / 2}),
+               sin = b.random(DType::f32, {kTokens, kHeadDim / 2});
+  std::vector<std::int32_t> numbers(kTokens);
+  for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<std::int32_t>(i % 4096);
+  const Tensor positions = b.of(Shape{kTokens}, numbers);
+  const Tensor weight = b.random(DType::bf16, {kHeadDim}), rstd = b.make(DType::f32, {kTokens, kHeads});
+  const Tensor dweight = b.make(DType::f32, {kHeadDim});
+  b.time("RopeForward, 32 heads", RopeForward{.y = heads(out),
+                                              .rstd = {},
+                                              .x = heads(qkv),
+                                              .weight = {},
+                                              .cos = cos,
+                                              .sin = sin,
+                                              .positions = positions});
+  b.time("RopeForward, 32 heads with norm", RopeForward{.y = heads(out),
+                                                        .rstd = rstd,
+                                                        .x = heads(qkv),
+                                                        .weight = weight,
+                                                        .cos = cos,
+                                                        .sin = sin,
+                                                        .positions = positions});
+  b.time("RopeBackward, 32 heads", RopeBackward{.dx = heads(out),
+                                                .dweight = {},
+                                                .dy = heads(qkv),
+                                                .x = {},
+                                                .rstd = {},
+                                                .weight = {},
+                                                .cos = cos,
+                                                .sin = sin,
+                                                .positions = positions});
+  b.time("RopeBackward, 32 heads with norm", RopeBackward{.dx = heads(out),
+                                                          .dweight = dweight,
+                                                          .dy = heads(qkv),
+                                                          .x = heads(out),
+                                                          .rstd = rstd,
+                                                          .weight = weight,
+                                                          .cos = cos,
+                                                          .sin = sin,
+                                                          .positions = positions});
+}
+
+void bench_elementwise(Bench& b) {
+  const Tensor gate_up = b.random(DType::bf16, {kTokens, 2 * kIntermediate}),
+               y = b.random(DType::bf16, {kTokens, kIntermediate});
+  const Tensor dgate_up = b.make(DType::bf16, {kTokens, 2 * kIntermediate}),
+               dx = b.make(DType::bf16, {kTokens, kIntermediate});
+  b.time("SwiGluForward", SwiGluForward{.y = dx, .gate_up = gate_up});
+  b.time("SwiGluBackward", SwiGluBackward{.dgate_up = dgate_up, .dy = y, .gate_up = gate_up});
+  b.time("SquaredReluForward", SquaredReluForward{.y = dx, .x = y});
+  b.time("SquaredReluBackward",
+         SquaredReluBackward{.dx = dx, .dy = gate_up.columns(0, kIntermediate), .x = y});
+  b.time("Add", Add{.y = dx, .a = dx, .b = y});
+  b.time("Fill", Fill{.y = gate_up, .value = 1});
+  const Tensor wide = b.make(DType::f32, {kTokens, kIntermediate});
+  b.time("Cast, bf16 to f32", Cast{.y = wide, .x = y});
+  b.time("Cast, f32 to bf16", Cast{.y = dx, .x = wide});
+  b.time("Cast, strided copy", Cast{.y = dx, .x = gate_up.columns(0, kIntermediate)});
+}
+
+void bench_vocabulary(Bench& b) {
+  std::vector<std::int32_t> ids(kTokens);
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    ids[i] = static_cast<std::int32_t>(i % 16 == 0 ? 11 : (i * 7919) % kVocabulary);
+  const Tensor tokens = b.of(Shape{kTokens}, ids);
+  {
+    const Tensor weight = b.random(DType::bf16, {kVocabulary, kHidden}),
+                 y = b.random(DType::bf16, {kTokens, kHidden});
+    const Tensor dweight = b.make(DType::f32, {kVocabulary, kHidden});
+    b.queue().zero(dweight);
+    b.time("EmbeddingForward", EmbeddingForward{.y = y, .weight = weight, .tokens = tokens});
+    b.time("EmbeddingBackward, adding",
+           EmbeddingBackward{.dweight = dweight, .accumulate = Accumulate::yes, .dy = y, .tokens = tokens});
+    b.time("EmbeddingBackward, overwriting",
+           EmbeddingBackward{.dweight = dweight, .accumulate = Accumulate::no, .dy = y, .tokens = tokens});
+    b.clear();
+  }
+  const Tensor targets = b.of(Shape{kTokens}, ids);
+  const Tensor logits = b.random(DType::bf16, {kTokens, kVocabulary}),
+               dlogits = b.make(DType::bf16, {kTokens, kVocabulary});
+  const Tensor stats = b.make(DType::f32, {1, kTokens, 3}), log_probability = b.make(DType::f32, {kTokens}),
+               lse = b.make(DType::f32, {kTokens});
+  const Tensor mask = b.of(Shape{kTokens}, std::vector<std::uint8_t>(kTokens, 1)),
+               scale = b.of(Shape{1}, std::vector<float>{1e-4f});
+  b.time("CrossEntropyStatistics", CrossEntropyStatistics{.stats = stats.view({kTokens, 3}),
+                                                          .logits = logits,
+                                                          .targets = targets,
+                                                          .valid_columns = kVocabulary});
+  b.time("CrossEntropyCombine",
+         CrossEntropyCombine{.log_probability = log_probability, .log_sum_exp = lse, .stats = stats});
+  b.time("CrossEntropyBackward", CrossEntropyBackward{.dlogits = dlogits,
+                                                      .logits = logits,
+                                                      .targets = targets,
+                                                      .log_sum_exp = lse,
+                                                      .loss_mask = mask,
+                                                      .scale = scale,
+                                                      .valid_columns = kVocabulary});
+}
+
+void bench_optimizer(Bench& b) {
+  constexpr std::int64_t n = 218'112'000;  // a layer of the 8B model
+  const Tensor master = b.random(DType::f32, {n}), grad = b.random(DType::f32, {n}),
+               m = b.random(DType::f32, {n});
+  const Tensor v = b.make(DType::f32, {n}), weight = b.make(DType::bf16, {n});
+  b.queue().zero(v);
+  const Tensor scalars = b.of(Shape{kStepScalars}, std::vector<float>{1e-5f, 0.1f, 0.05f, 1, 1, 0});
+  const Tensor total = b.of(Shape{1}, std::vector<double>{0});
+  b.time("AdamW, bf16 weight", AdamW{.weight = weight,
+                                     .master = master,
+                                     .exp_avg = m,
+                                     .exp_avg_sq = v,
+                                     .grad = grad,
+                                     .scalars = scalars});
+  b.time("SumOfSquares", SumOfSquares{.total = total, .values = grad});
+}
+
+void bench_matmul(Bench& b) {
+  const std::array<std::tuple<std::string, std::int64_t, std::int64_t>, 5> layers{
+      {{"qkv", kQkv, kHidden},
+       {"attention out", kHidden, kHidden},
+       {"gate_up", 2 * kIntermediate, kHidden},
+       {"down", kHidden, kIntermediate},
+       {"vocabulary", kVocabulary, kHidden}}};
+  for (const auto& [name, out, in] : layers) {
+    const Tensor x = b.random(DType::bf16, {kTokens, in}), w = b.random(DType::bf16, {out, in}, 0.02);
+    const Tensor y = b.random(DType::bf16, {kTokens, out}), dx = b.make(DType::bf16, {kTokens, in});
+    const Tensor dw = b.make(DType::f32, {out, in});
+    b.queue().zero(dw);
+    b.time("Matmul " + name + ", input gradient", Matmul{.d = dx, .a = y, .b = w});
+    b.time("Matmul " + name + ", weight gradient adding",
+           Matmul{.d = dw, .a = y, .b = x, .transpose_a = Transpose::yes, .accumulate = Accumulate::yes});
+    b.time("Matmul " + name + ", forward", Matmul{.d = y, .a = x, .b = w, .transpose_b = Transpose::yes});
+    b.clear();
+  }
+}
+
+void bench_attention(Bench& b, const std::string& suffix) {
+  const Tensor qkv = b.random(DType::bf16, {kTokens, kQkv}), dqkv = b.make(DType::bf16, {kTokens, kQkv});
+  const auto slice = [](const Tensor& rows, std::int64_t first, std::int64_t heads) {
+    return rows.columns(first * kHeadDim, heads * kHeadDim).view({kTokens, heads, kHeadDim});
+  };
+  const Tensor out = b.make(DType::bf16, {kTokens, kHeads, kHeadDim}),
+               dout = b.random(DType::bf16, {kTokens, kHeads, kHeadDim});
+  const Tensor lse = b.make(DType::f32, {kTokens * kHeads});
+  struct Layout {
+    std::string name;
+    DocumentLayout::Kind kind;
+    std::vector<std::int32_t> starts;
+    std::int64_t max_length, window;
+  };
+  std::vector<std::int32_t> roomy{0, 40, 300, 1100, 2000, 3500, 4192};
+  roomy.resize(65, kTokens);
+  const std::vector<Layout> layouts{
+      {"2 documents of 4096", DocumentLayout::Kind::uniform, {0, 4096, 8192}, 4096, 0},
+      {"2 documents of 4096, window 1024", DocumentLayout::Kind::uniform, {0, 4096, 8192}, 4096, 1024},
+      {"8 packed documents",
+       DocumentLayout::Kind::packed,
+       {0, 40, 300, 1100, 2000, 3500, 4000, 4192, 8192},
+       4096,
+       0},
+      {"7 packed documents of at most 64", DocumentLayout::Kind::packed, roomy, 4096, 0}};
+  for (const Layout& layout : layouts) {
+    const DocumentLayout documents{.kind = layout.kind,
+                                   .count = std::ssize(layout.starts) - 1,
+                                   .max_length = layout.max_length,
+                                   .starts = b.of(Shape{std::ssize(layout.starts)}, layout.starts)};
+    AttentionForward forward{.out = out,
+                             .log_sum_exp = lse,
+                             .q = slice(qkv, 0, kHeads),
+                             .k = slice(qkv, kHeads, kKvHeads),
+                             .v = slice(qkv, kHeads + kKvHeads, kKvHeads),
+                             .documents = documents,
+                             .scale = 0.088388,
+                             .window = layout.window};
+    if (!b.wanted("Attention")) continue;
+    b.time("AttentionForward, " + layout.name + suffix, forward);
+    b.time("AttentionBackward, " + layout.name + suffix,
+           AttentionBackward{.dq = slice(dqkv, 0, kHeads),
+                             .dk = slice(dqkv, kHeads, kKvHeads),
+                             .dv = slice(dqkv, kHeads + kKvHeads, kKvHeads),
+                             .dout = dout,
+                             .q = forward.q,
+                             .k = forward.k,
+                             .v = forward.v,
+                             .out = out,
+                             .log_sum_exp = lse,
+                             .documents = documents,
+                             .scale = forward.scale,
+                             .window = layout.window});
+    const std::int64_t scratch = b.queue().memory().peak[static_cast<std::size_t>(MemoryKind::scratch)];
+    fmt::print("{:<44} {:>9.1f} MB peak of scratch and workspace\n", "", static_cast<double>(scratch) / 1e6);
+  }
+}
+
+void run_all(const std::string& pattern) {
+  fmt::print("{}\n", CudaQueue::device_name(0));
+  Bench fast(pattern, Determinism::fast);
+  for (const auto& part :
+       {bench_norms, bench_rope, bench_elementwise, bench_vocabulary, bench_optimizer, bench_matmul}) {
+    part(fast);
+    fast.clear();
+  }
+  bench_attention(fast, "");
+  fast.clear();
+  Bench deterministic(pattern, Determinism::deterministic);
+  bench_attention(deterministic, ", deterministic");
+}
+
+}  // namespace
+}  // namespace verne
+
+int main(int argc, char** argv) {
+  if (verne::CudaQueue::device_count() == 0) {
+    fmt::print("no GPU on this machine\n");
+    return 0;
+  }
+  verne::run_all(argc > 1 ? argv[1] : "");
+  return 0;
+}
