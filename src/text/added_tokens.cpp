@@ -47,9 +47,9 @@ std::optional<StringMatcher::Match> StringMatcher::find(std::string_view text, s
   return std::nullopt;
 }
 
-void AddedTokenSet::add(const AddedToken& token, std::string_view spelling) {
-  if (spelling.empty()) return;
-  matcher_.add(spelling, static_cast<std::uint32_t>(tokens_.size()));
+void AddedTokenSet::add(const AddedToken& token) {
+  if (token.spelling.empty()) return;
+  matcher_.add(token.spelling, static_cast<std::uint32_t>(tokens_.size()));
   tokens_.push_back(token);
 }
 

@@ -118,7 +118,8 @@ constexpr std::string_view kPlain = R"({{%- set ns = namespace(system='') -%}}
 {{%- if m['role'] == 'system' -%}}
 {{%- set ns.system = m['content'] + ('\n\n' if m['content'] else '') -%}}
 {{%- elif m['role'] == 'user' -%}}
-{{{{- {1} + ns.system + m['content'] + {2} -}}}}
+{{%- set text = {1} + ns.system + m['content'] + {2} -%}}
+{{{{- ({4} if text and text[0] not in ' \u2581' else '') + text -}}}}
 {{%- else -%}}
 {{{{- m['content'] + {3} -}}}}
 {{%- endif -%}}
@@ -126,8 +127,9 @@ constexpr std::string_view kPlain = R"({{%- set ns = namespace(system='') -%}}
 
 /// The blank that a template must write before a text after a control token, so that the text comes out as if
 /// it stood alone.
-std::string_view lone_text_blank(const Tokenizer& tokenizer, std::string_view control) {
-  std::vector<TokenId> apart{*tokenizer.id_of(control)};
+std::string_view lone_text_blank(const Tokenizer& tokenizer, TokenId control_id) {
+  const std::string_view control = tokenizer.token_of(control_id).value_or("");
+  std::vector<TokenId> apart{control_id};
   tokenizer.encode("x", apart);
   return tokenizer.encode(std::string(control) + "x") != apart &&
                  tokenizer.encode(std::string(control) + " x") == apart
@@ -144,8 +146,10 @@ std::string jinja_source(ChatTemplate chat_template, const Tokenizer& tokenizer,
     template_token(chat_template, tokenizer, token);
   const auto plain = [&](std::string_view before, std::string_view after) {
     const TokenId end = end_token(chat_template, tokenizer, model_eos_id);
-    return fmt::format(fmt::runtime(kPlain), quote_tokens(tokenizer, tokenizer.prefix_ids()), quote(before),
-                       quote(after), quote_tokens(tokenizer, std::span(&end, 1)));
+    const auto prefix = tokenizer.prefix_ids();
+    return fmt::format(fmt::runtime(kPlain), quote_tokens(tokenizer, prefix), quote(before), quote(after),
+                       quote_tokens(tokenizer, std::span(&end, 1)),
+                       prefix.empty() ? "''" : lone_text_blank(tokenizer, prefix.back()));
   };
   switch (chat_template) {
     case ChatTemplate::qwen3:
@@ -155,7 +159,9 @@ std::string jinja_source(ChatTemplate chat_template, const Tokenizer& tokenizer,
     case ChatTemplate::llama3:
       return std::string(kLlama3);
     case ChatTemplate::mistral:
-      return fmt::format(fmt::runtime(kMistral), lone_text_blank(tokenizer, kMistralTokens[1]));
+      return fmt::format(
+          fmt::runtime(kMistral),
+          lone_text_blank(tokenizer, template_token(chat_template, tokenizer, kMistralTokens[1])));
     case ChatTemplate::deepseek:
       return fmt::format(fmt::runtime(kDeepseek), quote(kDeepseekTokens[0]), quote(kDeepseekTokens[1]),
                          quote(kDeepseekTokens[2]), quote(kDeepseekTokens[3]));

@@ -19,6 +19,49 @@ std::string error_text(int code) {
   return reinterpret_cast<const char*>(buffer.data());
 }
 
+/// PCRE2 spelling of a pattern in the dialect of Oniguruma (Ruby's syntax), which tokenizer files use: \w and
+/// \W take marks and connectors (UTS 18), \h is a hexadecimal digit. What PCRE2 would silently read otherwise
+/// is refused.
+std::string translate(const std::string& pattern, const std::string& origin) {
+  const std::string word = R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{200C}\x{200D})";
+  std::string out;
+  bool in_class = false;
+  std::size_t class_begin = 0;
+  for (std::size_t i = 0; i < pattern.size(); ++i) {
+    const char c = pattern[i];
+    const char next = i + 1 < pattern.size() ? pattern[i + 1] : '\0';
+    if (c == '\\' && next != '\0') {
+      ++i;
+      if (next == 'w')
+        out += in_class ? word : "[" + word + "]";
+      else if (next == 'W' && !in_class)
+        out += "[^" + word + "]";
+      else if (next == 'h')
+        out += in_class ? "0-9a-fA-F" : "[0-9a-fA-F]";
+      else
+        out.append({c, next});
+      continue;
+    }
+    if (in_class) {
+      require_user(!(c == '[' && next != ':') && !(c == '&' && next == '&'),
+                   "{}: the pattern '{}' has a set within a set, which is not supported", origin, pattern);
+      if (c == '[') {  // [:name:]
+        const std::size_t end = pattern.find(":]", i);
+        require_user(end != std::string::npos, "{}: the pattern '{}' has an open bracket", origin, pattern);
+        out.append(pattern, i, end + 2 - i);
+        i = end + 1;
+        continue;
+      }
+      if (c == ']' && i > class_begin) in_class = false;
+    } else if (c == '[') {
+      in_class = true;
+      class_begin = i + (next == '^' ? 2 : 1);
+    }
+    out.push_back(c);
+  }
+  return out;
+}
+
 }  // namespace
 
 struct Regex::Code {
@@ -35,8 +78,11 @@ Regex::Regex(const std::string& pattern, const std::string& origin) {
                origin, pattern.size());
   int error = 0;
   PCRE2_SIZE offset = 0;
-  owned->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                              PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr);
+  const std::string translated = translate(pattern, origin);
+  // In Oniguruma ^ and $ always match at lines.
+  owned->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
+                              PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error,
+                              &offset, nullptr);
   require_user(owned->code != nullptr, "{}: the pattern '{}' is not understood: {} (at byte {})", origin,
                pattern, error_text(error), offset);
   pcre2_jit_compile(owned->code, PCRE2_JIT_COMPLETE);  // where it fails, the interpreter does the same

@@ -29,6 +29,8 @@ struct Tokenizer::Tables : std::enable_shared_from_this<Tokenizer::Tables> {
   std::optional<std::string> safe_cut;
 
   TokenId find(std::string_view token) const;
+  /// Of an id in `added_vocabulary`.
+  std::string_view added_spelling(TokenId id) const;
 };
 
 /// The two sets of `tables.added` without `plain_text_tokens`.

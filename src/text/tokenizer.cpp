@@ -35,15 +35,17 @@ TokenId Tokenizer::Tables::find(std::string_view token) const {
 
 void make_token_sets(const Tokenizer::Tables& tables, std::span<const TokenId> plain_text_tokens,
                      AddedTokenSet& raw, AddedTokenSet& normalized) {
-  std::string buffer;
   for (const AddedToken& token : tables.added) {
     if (std::find(plain_text_tokens.begin(), plain_text_tokens.end(), token.id) != plain_text_tokens.end())
       continue;
-    if (token.normalized)
-      normalized.add(token, tables.normalizer.apply(token.content, buffer));
-    else
-      raw.add(token, token.content);
+    (token.normalized ? normalized : raw).add(token);
   }
+}
+
+std::string_view Tokenizer::Tables::added_spelling(TokenId id) const {
+  return std::lower_bound(added.begin(), added.end(), id,
+                          [](const AddedToken& token, TokenId wanted) { return token.id < wanted; })
+      ->spelling;
 }
 
 Tokenizer Tokenizer::load(const fs::path& path) {
@@ -85,7 +87,10 @@ std::string Tokenizer::decode(std::span<const TokenId> ids) const {
   std::vector<std::string> tokens;
   tokens.reserve(ids.size());
   for (const TokenId id : ids)
-    if (const auto token = token_of(id)) tokens.emplace_back(*token);
+    if (tables_->added_vocabulary.has(id))
+      tokens.emplace_back(tables_->added_spelling(id));
+    else if (tables_->model.vocabulary.has(id))
+      tokens.emplace_back(tables_->model.vocabulary.token(id));
   return tables_->decoder.decode(std::move(tokens));
 }
 

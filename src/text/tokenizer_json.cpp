@@ -274,6 +274,9 @@ std::shared_ptr<const Tables> read_tokenizer(std::string json, std::string confi
   if (tables->model.alphabet == BpeModel::Alphabet::characters &&
       no_merge_crosses(tables->model, replacement))
     tables->safe_cut = replacement;
+  std::string buffer;
+  for (AddedToken& token : tables->added)
+    token.spelling = token.normalized ? tables->normalizer.apply(token.content, buffer) : token.content;
   make_token_sets(*tables, {}, tables->raw_set, tables->normalized_set);
   tables->hash = content_hash(*tables, root);
   return tables;

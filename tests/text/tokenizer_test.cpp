@@ -53,6 +53,15 @@ INSTANTIATE_TEST_SUITE_P(Text, SharedTokenizer,
                          ::testing::Values("qwen3", "gpt2", "mistral_v3", "small_llama3", "small_bytelevel"),
                          [](const auto& info) { return info.param; });
 
+class OwnTokenizer : public ::testing::TestWithParam<std::string> {};
+TEST_P(OwnTokenizer, EqualsHuggingFace) {
+  expect_golden(testing::golden_dir() / "tokenizers" / GetParam());
+}
+INSTANTIATE_TEST_SUITE_P(Text, OwnTokenizer,
+                         ::testing::Values("qwen", "llama3", "deepseek", "gpt2", "sentencepiece",
+                                           "sentencepiece_legacy", "characters"),
+                         [](const auto& info) { return info.param; });
+
 /// A character-level BPE with what `changes` says otherwise.
 std::string tiny_json(const std::string& changes = "{}") {
   Json json = Json::parse(R"({"version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null,

@@ -39,6 +39,8 @@ class StringMatcher {
 struct AddedToken {
   TokenId id = 0;
   std::string content;
+  std::string
+      spelling;  ///< what is searched for, and what it decodes to: the content, normalized where `normalized`
   bool single_word = false;  ///< not inside a word
   bool lstrip = false;       ///< takes white space before it
   bool rstrip = false;       ///< takes white space after it
@@ -55,8 +57,7 @@ struct TextPart {
 /// A set of added tokens that are searched for together.
 class AddedTokenSet {
  public:
-  /// `spelling` is what is searched for: the content, normalized where the token is.
-  void add(const AddedToken& token, std::string_view spelling);
+  void add(const AddedToken& token);
   bool empty() const { return matcher_.empty(); }
   /// Cuts `text` at its added tokens; parts without text are left out. Appends to `parts`.
   void cut(std::string_view text, std::vector<TextPart>& parts) const;

@@ -10,8 +10,8 @@ namespace verne {
 struct BpeTrainerOptions {
   std::int64_t vocab_size =
       2000;  ///< with the 256 bytes and the special tokens; fewer where the text has no more pairs
-  std::vector<std::string> special_tokens;  ///< added tokens at the end of the vocabulary, in this order
-  std::int64_t min_frequency = 2;           ///< a pair seen less often is not merged
+  std::vector<std::string> special_tokens = {};  ///< added tokens at the end of the vocabulary, in this order
+  std::int64_t min_frequency = 2;                ///< a pair seen less often is not merged
 };
 
 /// Learns a byte-level BPE (NFC, the split regex of Qwen) from `texts` and returns a tokenizer.json.

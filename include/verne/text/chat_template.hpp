@@ -29,7 +29,8 @@ struct Message {
   std::string
       role;  ///< system, user or assistant, or one of their usual synonyms, in any case (human, gpt, ...)
   std::string content;
-  std::optional<std::string> reasoning_content;  ///< of an assistant's turn: what it thinks before it answers
+  std::optional<std::string> reasoning_content =
+      std::nullopt;  ///< of an assistant's turn: what it thinks before it answers
 };
 /// {"messages": [...]}, {"conversations": [...]}
 struct Conversation {
