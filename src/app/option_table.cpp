@@ -337,8 +337,8 @@ void add_others(std::vector<Option>& table) {
   checkpoint.text("monitor", &CheckpointSection::monitor,
                   "what makes a checkpoint the best one: val_loss:min or val_loss:max");
   checkpoint.text("resume", &CheckpointSection::resume,
-                  "auto: from the newest whole checkpoint in run.dir; never: run.dir must not hold a run; or "
-                  "a checkpoint file");
+                  "auto: from the newest whole checkpoint in run.dir; never: from the start, the "
+                  "checkpoints in run.dir removed; or a checkpoint file");
   checkpoint.on_off("async", &CheckpointSection::async, "training goes on while a checkpoint is written");
 
   SectionKeys stopping(table, "early_stopping", &Deck::early_stopping, kTrain);

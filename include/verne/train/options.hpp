@@ -34,7 +34,7 @@ struct RunSection {
   LogLevel log_level = LogLevel::info;
   std::int64_t threads = 0;                  ///< CPU threads a rank; 0: cores / ranks on the node
   std::int64_t time_limit_s = 0;             ///< train stops in good order after so many seconds; 0: no limit
-  std::int64_t collective_timeout_s = 1800;  ///< a collective that takes longer ends the run; 0: no limit
+  std::int64_t collective_timeout_s = 600;  ///< a collective that takes longer ends the run; 0: no limit
 };
 
 struct ModelSection {

@@ -1,0 +1,30 @@
+#include "verne/app/run_verb.hpp"
+#include "verne/checkpoint/convert.hpp"
+#include "verne/checkpoint/directory.hpp"
+#include "verne/checkpoint/reader.hpp"
+#include "verne/comm/agree.hpp"
+
+namespace verne {
+
+ExitCode run_export(const VerbRun& run) {
+  const HostGroup& world = run.session.world();
+  ExportOptions options;
+  options.output = run.deck().export_.output;
+  agree_after(world, [&] {
+    const ResolvedCheckpoint checkpoint = resolve_checkpoint(run.deck().export_.checkpoint);
+    options.checkpoint = checkpoint.file;
+    if (world.rank() == 0 && !checkpoint.chosen.empty()) {
+      log_info("{}: {}", run.deck().export_.checkpoint, checkpoint.chosen);
+    }
+    const auto& state = CheckpointReader(checkpoint.file).state().values;
+    if (state.contains("chat_template")) options.chat_template = state["chat_template"].get<std::string>();
+    if (state.contains("end_token_id")) options.end_token_id = state["end_token_id"].get<std::int64_t>();
+    options.extra_files["used_inputs.ini"] = used_inputs(run.verb, run.resolved);
+  });
+  export_model(options, world);
+  if (world.rank() == 0)
+    log_info("{} holds the model of {}", options.output.string(), options.checkpoint.string());
+  return ExitCode::done;
+}
+
+}  // namespace verne
