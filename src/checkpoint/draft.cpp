@@ -87,7 +87,13 @@ void Draft::publish() {
 
 void Draft::lay_out(const std::filesystem::path& path, const DraftContent& content) {
   aside_ = std::make_unique<AtomicFile>(path);
-  Hdf5File file = Hdf5File::create(aside_->temporary());
+  std::int64_t expected_bytes = 1 << 20;
+  for (const auto& [name, bytes] : content.side_files.tokenizer)
+    expected_bytes += static_cast<std::int64_t>(bytes.size());
+  for (const ChecksumIndex& index : index_) {
+    for (const TensorInfo& tensor : index.tensors) expected_bytes += tensor.bytes() + 1024;
+  }
+  Hdf5File file = Hdf5File::create(aside_->temporary(), expected_bytes);
   file.write_attribute("/", "format", kCheckpointFormat);
   file.write_attribute("/", "format_version", kCheckpointFormatVersion);
   file.write_text("/state", content.state.values.dump(2, ' ', false, Json::error_handler_t::replace));

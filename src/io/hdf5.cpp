@@ -1,6 +1,8 @@
 #include "verne/io/hdf5.hpp"
 
 #include <hdf5.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -9,6 +11,7 @@
 
 #include "verne/base/checked.hpp"
 #include "verne/base/error.hpp"
+#include "verne/io/file.hpp"
 
 namespace verne {
 namespace {
@@ -403,24 +406,28 @@ std::vector<std::string> Hdf5Strings::read(std::int64_t first, std::int64_t n) c
   return values;
 }
 
-Hdf5File Hdf5File::create(const std::filesystem::path& file) {
+Hdf5File Hdf5File::create(const std::filesystem::path& file, std::int64_t expected_bytes) {
+  // Known before the library holds anything that it could not write.
+  if (expected_bytes > 0) File::create(file).reserve(expected_bytes);
   const Hdf5Id access = file_access(), properties = creation(H5P_FILE_CREATE);
   return {owned(H5Fcreate(file.c_str(), H5F_ACC_TRUNC, properties.get(), access.get()), file.string(),
                 "create it"),
-          file};
+          file, Use::create};
 }
 
 Hdf5File Hdf5File::open(const std::filesystem::path& file) {
   std::error_code error;
   const auto status = std::filesystem::status(file, error);
   if (!std::filesystem::exists(status)) throw_user_error("{}: there is no such file", file.string());
-  if (!std::filesystem::is_regular_file(status))
+  if (!std::filesystem::is_regular_file(status)) {
     throw_user_error("{}: it is not a regular file", file.string());
+  }
+  File::open_read(file);  // says why where it cannot be read
   const Hdf5Id access = file_access();
   if (H5Fis_hdf5(file.c_str()) == 0) throw_user_error("{}: it is not an HDF5 file", file.string());
   return {owned_user(H5Fopen(file.c_str(), H5F_ACC_RDONLY, access.get()), file.string(),
                      "open it as an HDF5 file"),
-          file};
+          file, Use::read};
 }
 
 Hdf5File Hdf5File::open_shared(const std::filesystem::path& file, const HostGroup& group) {
@@ -429,13 +436,25 @@ Hdf5File Hdf5File::open_shared(const std::filesystem::path& file, const HostGrou
     check(H5Pset_fapl_mpio(access.get(), group.communicator(), MPI_INFO_NULL), file.string(), "use MPI-IO");
   }
   return {owned(H5Fopen(file.c_str(), H5F_ACC_RDWR, access.get()), file.string(), "open it for writing"),
-          file};
+          file, Use::share};
+}
+
+Hdf5File::~Hdf5File() {
+  if (use_ != Use::create || id_.get() < 0) return;
+  // An abandoned file. Closing writes what is buffered; where that fails (a full disk), HDF5 1.10 keeps a
+  // half-closed file and crashes at its end. So what is left goes to memory instead.
+  void* handle = nullptr;
+  if (H5Fget_vfd_handle(id_.get(), H5P_DEFAULT, &handle) < 0 || handle == nullptr) return;
+  const int spare = ::memfd_create("abandoned", MFD_CLOEXEC);
+  if (spare < 0) return;
+  ::dup2(spare, *static_cast<int*>(handle));
+  ::close(spare);
 }
 
 void Hdf5File::close() {
   if (id_.get() < 0) return;
+  check(H5Fflush(id_.get(), H5F_SCOPE_GLOBAL), path_.string(), "flush it");
   const Hdf5Id closing = std::move(id_);
-  check(H5Fflush(closing.get(), H5F_SCOPE_GLOBAL), path_.string(), "flush it");
   check(H5Fclose(closing.get()), path_.string(), "close it");
 }
 

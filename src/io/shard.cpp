@@ -190,7 +190,12 @@ ShardWriter::Counts ShardWriter::finish() {
   agree_after(group, [&] {
     if (group.rank() != 0) return;
     aside = std::make_unique<AtomicFile>(state.path);
-    file = Hdf5File::create(aside->temporary());
+    std::int64_t expected_bytes =
+        total.tokens * 5 + total.documents * (8 + 48) + sum_before(bytes, group.size());
+    for (const auto& [name, content] : state.info.tokenizer_files) {
+      expected_bytes += static_cast<std::int64_t>(content.size()) + 4096;
+    }
+    file = Hdf5File::create(aside->temporary(), expected_bytes + 65'536);
     const std::array token_extents{total.tokens}, offset_extents{total.documents + 1};
     place.tokens = file->create_dataset("/tokens", Hdf5Type::u32, token_extents).file_offset();
     place.mask = file->create_dataset("/loss_mask", Hdf5Type::u8, token_extents).file_offset();

@@ -88,13 +88,18 @@ class Hdf5Strings {
 class Hdf5File {
  public:
   /// Creates (replaces) `file`; this process alone, POSIX driver. Object times are not stored: equal content,
-  /// equal bytes.
-  static Hdf5File create(const std::filesystem::path& file);
+  /// equal bytes. First makes sure that the disk has room for `expected_bytes`. What is not closed by `close`
+  /// is abandoned.
+  static Hdf5File create(const std::filesystem::path& file, std::int64_t expected_bytes = 0);
   /// Opens for reading, POSIX driver. Throws UserError where it is missing, truncated or not HDF5.
   static Hdf5File open(const std::filesystem::path& file);
   /// Opens for writing on all ranks of the group (collective), through MPI-IO; with the POSIX driver where
   /// the group has no MPI. Creating objects is then collective, reading and writing is not.
   static Hdf5File open_shared(const std::filesystem::path& file, const HostGroup& group);
+
+  ~Hdf5File();
+  Hdf5File(Hdf5File&&) noexcept = default;
+  Hdf5File& operator=(Hdf5File&&) noexcept = default;
 
   const std::filesystem::path& path() const { return path_; }
   /// Closes; throws SystemError where what was buffered cannot be written. The destructor closes silently.
@@ -128,9 +133,12 @@ class Hdf5File {
   std::int64_t integer_attribute(const std::string& object, const std::string& name) const;
 
  private:
-  Hdf5File(Hdf5Id id, std::filesystem::path path) : id_(std::move(id)), path_(std::move(path)) {}
+  enum class Use { read, create, share };
+  Hdf5File(Hdf5Id id, std::filesystem::path path, Use use)
+      : id_(std::move(id)), path_(std::move(path)), use_(use) {}
   Hdf5Id id_;
   std::filesystem::path path_;
+  Use use_;
 };
 
 }  // namespace verne
