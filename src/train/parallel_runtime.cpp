@@ -18,31 +18,31 @@ int kv_replicas_of(const ModelConfig& model, int tensor_ranks) {
 
 }  // namespace
 
-void ParallelRuntime::connect(const HostGroup& world, const ModelConfig& model) {
+void ParallelRuntime::connect(const HostGroup& world, const ModelConfig& model, Watchdog* watchdog) {
   const HostGroup tensor = world.split(grid_.tensor_colour(), world.rank());
   const HostGroup data = world.split(grid_.data_context_colour(), world.rank());
-  tensor_ = make_communicator("tensor", tensor, compute());
-  data_ = make_communicator("data", data, compute());
+  tensor_ = make_communicator("tensor", tensor, compute(), watchdog);
+  data_ = make_communicator("data", data, compute(), watchdog);
   if (const int replicas = kv_replicas_of(model, grid_.sizes().tensor); replicas > 1)
-    kv_replicas_ = make_communicator("kv_replicas", tensor.split(grid_.tensor() / replicas, tensor.rank()), compute());
+    kv_replicas_ = make_communicator("kv_replicas", tensor.split(grid_.tensor() / replicas, tensor.rank()), compute(), watchdog);
 }
 
 ParallelRuntime ParallelRuntime::cpu(const HostGroup& world, const ProcessGrid& grid, const ModelConfig& model,
-                                     TensorParallel::Sequence sequence, int threads) {
+                                     TensorParallel::Sequence sequence, int threads, Watchdog* watchdog) {
   ParallelRuntime runtime(grid, sequence);
   runtime.queues_.push_back(std::make_unique<CpuQueue>(threads));
-  runtime.connect(world, model);
+  runtime.connect(world, model, watchdog);
   return runtime;
 }
 
 ParallelRuntime ParallelRuntime::cuda([[maybe_unused]] const HostGroup& world, const ProcessGrid& grid,
                                       [[maybe_unused]] const ModelConfig& model, TensorParallel::Sequence sequence,
-                                      [[maybe_unused]] int device, [[maybe_unused]] Bits bits) {
+                                      [[maybe_unused]] int device, [[maybe_unused]] Bits bits, [[maybe_unused]] Watchdog* watchdog) {
   ParallelRuntime runtime(grid, sequence);
 #if VERNE_WITH_CUDA
   const Determinism determinism = bits == Bits::reproducible ? Determinism::deterministic : Determinism::fast;
   for (int i = 0; i < 3; ++i) runtime.queues_.push_back(std::make_unique<CudaQueue>(device, determinism));
-  runtime.connect(world, model);
+  runtime.connect(world, model, watchdog);
   return runtime;
 #else
   throw UserError("run.device = cuda: this program was built without CUDA");

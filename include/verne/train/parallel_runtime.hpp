@@ -5,6 +5,7 @@
 #include "verne/comm/communicator.hpp"
 #include "verne/comm/host_group.hpp"
 #include "verne/comm/process_grid.hpp"
+#include "verne/comm/watchdog.hpp"
 #include "verne/nn/config.hpp"
 #include "verne/nn/step.hpp"
 
@@ -16,11 +17,12 @@ class ParallelRuntime {
  public:
   /// A CPU rank: one queue serves for everything.
   static ParallelRuntime cpu(const HostGroup& world, const ProcessGrid& grid, const ModelConfig& model,
-                             TensorParallel::Sequence sequence, int threads);
+                             TensorParallel::Sequence sequence, int threads, Watchdog* watchdog = nullptr);
   enum class Bits { fast, reproducible };
   /// A GPU rank. Throws SystemError in a build without CUDA.
   static ParallelRuntime cuda(const HostGroup& world, const ProcessGrid& grid, const ModelConfig& model,
-                              TensorParallel::Sequence sequence, int device, Bits bits);
+                              TensorParallel::Sequence sequence, int device, Bits bits,
+                              Watchdog* watchdog = nullptr);
   /// Any rank of any layout in one process, running nothing: for plans.
   static ParallelRuntime meta(const ProcessGrid& grid, const ModelConfig& model, TensorParallel::Sequence sequence);
 
@@ -39,7 +41,7 @@ class ParallelRuntime {
 
  private:
   ParallelRuntime(const ProcessGrid& grid, TensorParallel::Sequence sequence) : grid_(grid), sequence_(sequence) {}
-  void connect(const HostGroup& world, const ModelConfig& model);
+  void connect(const HostGroup& world, const ModelConfig& model, Watchdog* watchdog);
 
   ProcessGrid grid_;
   TensorParallel::Sequence sequence_;

@@ -1,0 +1,149 @@
+#include <algorithm>
+
+#include "verne/checkpoint/convert.hpp"
+#include "verne/comm/agree.hpp"
+#include "verne/train/matmul_tuning.hpp"
+#include "verne/train/trainer.hpp"
+
+namespace verne {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// One rank looks, all know: the ranks must not disagree about a file that is being replaced.
+std::string shared_path(const HostGroup& world, const std::function<std::string()>& look) {
+  std::string path;
+  agree_after(world, [&] { if (world.rank() == 0) path = look(); });
+  return world.broadcast_text(path, 0);
+}
+
+}  // namespace
+
+RunCheckpoints::RunCheckpoints(const Run& run, Engine& engine)
+    : run_(run), engine_(engine), directory_(run.paths.checkpoints()) {}
+
+std::optional<fs::path> RunCheckpoints::find(const Run& run) {
+  const CheckpointDirectory directory(run.paths.checkpoints());
+  const std::string& resume = run.deck.checkpoint.resume;
+  const std::string path = shared_path(run.world, [&]() -> std::string {
+    if (resume == "auto") {
+      const auto newest = directory.newest_resumable();
+      return newest ? newest->file.string() : "";
+    }
+    if (resume != "never") return resolve_checkpoint(resume).file.string();
+    for (const auto& entry : directory.whole()) {
+      log_warning("checkpoint.resume = never: {} is removed", entry.file.string());
+      fs::remove(entry.file);
+    }
+    fs::remove(directory.path() / "last");
+    fs::remove(directory.path() / "best");
+    return "";
+  });
+  if (path.empty()) return std::nullopt;
+  agree_after(run.world, [&] {
+    const CheckpointReader reader(path);
+    require_user(reader.has_optimizer(), "{}: holds weights alone; a run resumes from a checkpoint with optimizer state", path);
+    const auto& state = reader.state().values;
+    require_user(state.contains("identity"), "{}: not a training run's checkpoint", path);
+    check_identity(state["identity"], run.identity, path);
+  });
+  return path;
+}
+
+RunProgress RunCheckpoints::restore(const fs::path& file) {
+  std::optional<CheckpointReader> reader;
+  RunProgress progress;
+  agree_after(run_.world, [&] {
+    reader.emplace(file);
+    progress = RunProgress::from_json(reader->state().values, file);
+    if (reader->state().values.contains("matmul_choices"))
+      take_choices(engine_.runtime(), reader->state().values["matmul_choices"]);
+  });
+  const auto restore_group = [&](CheckpointGroup group, OptimizerState state) {
+    std::vector<TensorPart> parts = engine_.optimizer_parts(state);
+    restore_parts(*reader, group, run_.world, engine_.runtime().compute(), parts);
+  };
+  restore_group(CheckpointGroup::master, OptimizerState::master);
+  restore_group(CheckpointGroup::exp_avg, OptimizerState::exp_avg);
+  restore_group(CheckpointGroup::exp_avg_sq, OptimizerState::exp_avg_sq);
+  engine_.masters_changed();
+  resumed_from_ = progress.step;
+  return progress;
+}
+
+CheckpointContent RunCheckpoints::content(const RunProgress& progress) const {
+  CheckpointContent content;
+  content.model = engine_.weight_parts(run_.engine_options.dtype);
+  content.state.values = progress.json();
+  auto& values = content.state.values;
+  values["identity"] = run_.identity;
+  values["layout"] = run_.layout.grid.text();
+  values["matmul_choices"] = choices(engine_.runtime());
+  if (run_.files.tokenizer && !run_.files.chat_template.empty()) {
+    const ChatTemplate chat_template = resolve_template(run_.files.chat_template, "");
+    if (chat_template != ChatTemplate::unresolved) {
+      std::optional<TokenId> eos;
+      if (!run_.model.config().eos_token_ids.empty()) eos = static_cast<TokenId>(run_.model.config().eos_token_ids.front());
+      values["chat_template"] = jinja_source(chat_template, *run_.files.tokenizer, eos);
+      values["end_token_id"] = end_token(chat_template, *run_.files.tokenizer, eos);
+    }
+  }
+  content.side_files = run_.model.side_files();
+  content.side_files.config =
+      updated_config(content.side_files.config, run_.engine_options.dtype, run_.model.config().vocab_size);
+  for (const auto& [name, text] : run_.files.tokenizer_files) content.side_files.tokenizer[name] = text;
+  return content;
+}
+
+void RunCheckpoints::save(const RunProgress& progress, const std::function<void()>& before_publishing) {
+  settle(Wait::yes);
+  CheckpointContent all = content(progress);
+  all.master = engine_.optimizer_parts(OptimizerState::master);
+  all.exp_avg = engine_.optimizer_parts(OptimizerState::exp_avg);
+  all.exp_avg_sq = engine_.optimizer_parts(OptimizerState::exp_avg_sq);
+  agree_after(run_.world, before_publishing);
+  Queue& queue = engine_.runtime().compute();
+  if (run_.deck.checkpoint.async) {
+    saver_.start(directory_.file(progress.step), run_.world, queue, all);
+    saving_ = progress;
+    return;
+  }
+  save_checkpoint(directory_.file(progress.step), run_.world, queue, all);
+  publish(progress);
+}
+
+void RunCheckpoints::settle(Wait wait) {
+  if (!saving_) return;
+  if (wait == Wait::no && run_.world.min(saver_.written() ? 1 : 0) == 0) return;
+  saver_.finish();
+  publish(*saving_);
+  saving_.reset();
+}
+
+void RunCheckpoints::publish(const RunProgress& progress) {
+  agree_after(run_.world, [&] {
+    if (!run_.first_rank()) return;
+    directory_.set_last(progress.step);
+    std::vector<std::int64_t> ranking;
+    for (const auto& ranked : progress.best) ranking.push_back(ranked.step);
+    directory_.prune({.keep = static_cast<int>(run_.deck.checkpoint.keep),
+                      .keep_best = static_cast<int>(run_.deck.checkpoint.keep_best), .ranking = ranking,
+                      .resumed_from = resumed_from_});
+    log_info("saved {}", directory_.file(progress.step).string());
+  });
+}
+
+void RunCheckpoints::save_best(RunProgress& progress, double value) {
+  settle(Wait::yes);
+  const Monitor monitor = parse_monitor(run_.deck.checkpoint.monitor);
+  const auto place = std::find_if(progress.best.begin(), progress.best.end(),
+                                  [&](const auto& ranked) { return monitor.improves(value, ranked.value, 0); });
+  const bool first = place == progress.best.begin();
+  progress.best.insert(place, {.step = progress.step, .value = value});
+  const auto keep = static_cast<std::size_t>(run_.deck.checkpoint.keep_best);
+  if (progress.best.size() > keep) progress.best.resize(keep);
+  save_checkpoint(directory_.file(progress.step), run_.world, engine_.runtime().compute(), content(progress));
+  agree_after(run_.world, [&] { if (run_.first_rank() && first) directory_.set_best(progress.step); });
+}
+
+}  // namespace verne

@@ -1,0 +1,90 @@
+#include "verne/train/run_state.hpp"
+
+#include "verne/base/hash.hpp"
+
+namespace verne {
+
+using Json = nlohmann::ordered_json;
+
+Json run_identity(const Deck& deck, const ModelSource& model, const std::vector<InputFingerprint>& inputs) {
+  const auto word = [](auto value) { return static_cast<int>(value); };
+  Json identity;
+  identity["model"] = {{"origin", model.origin()}, {"config", sha256_hex(model.side_files().config).substr(0, 16)},
+                       {"dtype", deck.model.dtype ? word(*deck.model.dtype) : 0}, {"init", word(deck.model.init)}};
+  Json data = Json::object();
+  for (const InputFingerprint& input : inputs) data[input.path] = input.sha256;
+  identity["data"] = {{"inputs", data}, {"seq_length", deck.data.seq_length}, {"packing", deck.data.packing},
+                      {"shuffle", deck.data.shuffle}, {"overlong", word(deck.data.overlong)}};
+  identity["run"] = {{"seed", deck.run.seed}};
+  identity["train"] = {{"global_batch", deck.train.global_batch}};
+  const OptimizerSection& o = deck.optimizer;
+  identity["optimizer"] = {{"lr", o.lr}, {"min_lr", o.min_lr}, {"warmup_steps", o.warmup_steps}, {"schedule", word(o.schedule)},
+                           {"beta1", o.beta1}, {"beta2", o.beta2}, {"eps", o.eps}, {"weight_decay", o.weight_decay},
+                           {"clip_grad", o.clip_grad}};
+  return identity;
+}
+
+void check_identity(const Json& stored, const Json& current, const std::filesystem::path& checkpoint) {
+  std::string differences;
+  const auto compare = [&](const auto& self, const Json& a, const Json& b, const std::string& key) -> void {
+    if (a.is_object() && b.is_object()) {
+      for (const auto& [name, value] : b.items())
+        self(self, a.contains(name) ? a[name] : Json(), value, key.empty() ? name : key + "." + name);
+      for (const auto& [name, value] : a.items())
+        if (!b.contains(name)) self(self, value, Json(), key.empty() ? name : key + "." + name);
+    } else if (a != b) {
+      differences += fmt::format("\n  {}: {} in the checkpoint, {} now", key, a.is_null() ? "absent" : a.dump(),
+                                 b.is_null() ? "absent" : b.dump());
+    }
+  };
+  compare(compare, stored, current, "");
+  require_user(differences.empty(),
+               "{} belongs to another run; use another run.dir, or checkpoint.resume=never to start it over. What differs:{}",
+               checkpoint.string(), differences);
+}
+
+Json RunProgress::json() const {
+  Json state;
+  state["step"] = step;
+  state["consumed_samples"] = consumed_samples;
+  state["consumed_tokens"] = consumed_tokens;
+  state["ended"] = ended;
+  Json ranking = Json::array();
+  for (const Ranked& ranked : best) ranking.push_back({{"step", ranked.step}, {"value", ranked.value}});
+  state["best"] = ranking;
+  if (best_value) state["best_value"] = *best_value;
+  state["validations_without_improvement"] = validations_without_improvement;
+  return state;
+}
+
+RunProgress RunProgress::from_json(const Json& state, const std::filesystem::path& origin) {
+  RunProgress progress;
+  try {
+    progress.step = state.at("step");
+    progress.consumed_samples = state.at("consumed_samples");
+    progress.consumed_tokens = state.at("consumed_tokens");
+    progress.ended = state.at("ended");
+    for (const Json& ranked : state.at("best")) progress.best.push_back({ranked.at("step"), ranked.at("value")});
+    if (state.contains("best_value")) progress.best_value = state["best_value"].get<double>();
+    progress.validations_without_improvement = state.at("validations_without_improvement");
+  } catch (const Json::exception& error) {
+    throw_user_error("{}: not a training run's checkpoint: {}", origin.string(), error.what());
+  }
+  return progress;
+}
+
+bool Monitor::improves(double value, double than, double min_delta) const {
+  return better == Better::smaller ? value < than - min_delta : value > than + min_delta;
+}
+
+Monitor parse_monitor(const std::string& text) {
+  const std::size_t colon = text.find(':');
+  Monitor monitor{.metric = text.substr(0, colon)};
+  const std::string direction = colon == std::string::npos ? "min" : text.substr(colon + 1);
+  require_user((monitor.metric == "val_loss" || monitor.metric == "loss") && (direction == "min" || direction == "max"),
+               "checkpoint.monitor = {}: expected val_loss or loss, then :min or :max", text);
+  if (direction == "max") monitor.better = Monitor::Better::larger;
+  return monitor;
+}
+
+}  // namespace verne
