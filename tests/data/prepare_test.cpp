@@ -90,19 +90,20 @@ TEST_F(Prepare, PromptIsMaskedAndTheAnswerTrained) {
 TEST_F(Prepare, CertificateCounts) {
   run(
       settings("{\"input\":\"\",\"output\":\"abc<|endoftext|>\"}\n{\"tokens\":[]}\n{\"tokens\":[1,2,3],"
-               "\"loss_mask\":[0,0,0]}\n"));
+               "\"loss_mask\":[0,0,0]}\n"
+               "{\"tokens\":[4,5]}\n"));
   const Json certificate = *read_certificate(path("out"));
-  EXPECT_EQ(certificate["records"].dump(), R"({"read":3,"kept":2,"dropped":{"without_tokens":1}})");
+  EXPECT_EQ(certificate["records"].dump(), R"({"read":4,"kept":3,"dropped":{"without_tokens":1}})");
   EXPECT_EQ(certificate["control_tokens_spelled"].dump(), R"({"occurrences":1,"records":1})");
-  // "\n" and abc<|endoftext|> as bytes, and the end token; then three tokens.
+  // "\n" and abc<|endoftext|> as bytes, and the end token; then three tokens, then two.
   const Json& train = certificate["parts"]["train"];
-  EXPECT_EQ(train["tokens"], 1 + 3 + 13 + 1 + 3);
-  EXPECT_EQ(train["trained_tokens"], 3 + 13 + 1);
+  EXPECT_EQ(train["tokens"], 1 + 3 + 13 + 1 + 3 + 2);
+  EXPECT_EQ(train["trained_tokens"], 3 + 13 + 1 + 1);
   EXPECT_EQ(train["documents_without_trained_token"], 1);
-  EXPECT_EQ(certificate["lengths"]["shortest"], 3);
+  EXPECT_EQ(certificate["lengths"]["shortest"], 2);
   EXPECT_EQ(certificate["lengths"]["longest"], 18);
   EXPECT_EQ(certificate["lengths"]["histogram"].dump(),
-            R"([{"from":2,"to":3,"documents":1},{"from":16,"to":31,"documents":1}])");
+            R"([{"from":2,"to":3,"documents":2},{"from":16,"to":31,"documents":1}])");
   EXPECT_EQ(certificate["inputs"][0]["sha256"].get<std::string>().size(), 64u);
   EXPECT_THAT(printed_, HasSubstr("1 records without a token were dropped"));
 }
@@ -208,6 +209,8 @@ TEST_F(Prepare, TokenizedRecordsNeedNoTokenizer) {
   EXPECT_THAT(testing::read_shard(path("out") / "train.h5").at(0).loss_mask, ElementsAre(0, 1, 1));
   wanted.vocab_size = 7;
   EXPECT_THAT(error_of(wanted), HasSubstr("in.jsonl:1: tokens[2] is 7, expected an integer from 0 to 6"));
+  wanted.tokenizer = path("tokenizer");  // whose vocabulary is larger: the model's counts
+  EXPECT_THAT(error_of(wanted), HasSubstr("tokens[2] is 7, expected an integer from 0 to 6"));
   PrepareSettings text = settings("{\"text\":\"a\"}\n");
   text.tokenizer.clear();
   EXPECT_THAT(error_of(text), HasSubstr("in.jsonl:1: a record of text, but there is no tokenizer"));
