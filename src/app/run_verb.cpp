@@ -22,9 +22,10 @@ ExitCode run_verb(const VerbRun& run) {
     case Verb::import:
       return run_import(run);
     case Verb::train:
-      return run_train(run);
+      return train({run.deck(), run.session, run.logging, run.command_line, run.resolved.recipe,
+                    used_inputs(run.verb, run.resolved), run.threads()});
     case Verb::score:
-      return run_score(run);
+      throw_user_error("verne score is not in this build");
     case Verb::export_:
       return run_export(run);
     case Verb::inspect:
