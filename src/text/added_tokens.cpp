@@ -67,7 +67,7 @@ void AddedTokenSet::cut(std::string_view text, std::vector<TextPart>& parts) con
     std::size_t begin = match->begin, end = match->end;
     if (token.single_word && (word_before(begin) || word_after(end))) continue;
     if (token.lstrip) {
-      while (begin > 0) {
+      while (begin > done) {
         const DecodedChar c = decode_char_before(text, begin);
         if (!tables.is_space(c.code_point)) break;
         begin -= c.length;
