@@ -32,6 +32,8 @@ ExitCode run_prepare(const VerbRun& run);
 ExitCode run_tokenize(const VerbRun& run);
 ExitCode run_import(const VerbRun& run);
 ExitCode run_export(const VerbRun& run);
+ExitCode run_train(const VerbRun& run);
+ExitCode run_score(const VerbRun& run);
 ExitCode run_inspect(const VerbRun& run);
 
 /// Rank 0 writes used_inputs.ini beside an output file, unless that is a device or a pipe. Collective.

@@ -1,0 +1,12 @@
+#include "verne/app/run_verb.hpp"
+#include "verne/train/score.hpp"
+
+namespace verne {
+
+ExitCode run_score(const VerbRun& run) {
+  score({.deck = run.deck(), .session = run.session, .threads = run.threads()});
+  write_used_inputs_beside(run, run.deck().score.output);
+  return ExitCode::done;
+}
+
+}  // namespace verne
