@@ -48,15 +48,23 @@ void Draft::write_shared(const std::function<void(const WriteBlock&)>& body) {
   {
     std::optional<Hdf5File> file;
     agree_after(group_, [&] { file = Hdf5File::open_shared(temporary_, group_); });
-    std::optional<Hdf5Dataset> dataset;
+    // All ranks open the same datasets in the same order, whichever they will write: HDF5's metadata caches
+    // must see the same calls on every rank.
+    std::vector<std::vector<Hdf5Dataset>> datasets(index_.size());
+    agree_after(group_, [&] {
+      for (const CheckpointGroup group : kAllCheckpointGroups) {
+        for (const TensorInfo& tensor : index_[at(group)].tensors) {
+          datasets[at(group)].push_back(file->dataset(std::string(path_of(group)) + "/" + tensor.name));
+        }
+      }
+    });
     body([&](CheckpointGroup group, const TensorInfo& tensor, std::int64_t block,
              std::span<const std::byte> bytes) {
-      const std::string name = std::string(path_of(group)) + "/" + tensor.name;
-      if (!dataset || dataset->path() != name) dataset = file->dataset(name);
-      dataset->write(block * kBlockBytes / size_bytes(dataset->type()), bytes);
+      const Hdf5Dataset& dataset = datasets[at(group)][position(group, tensor)];
+      dataset.write(block * kBlockBytes / size_bytes(dataset.type()), bytes);
       checksum(group, tensor, block) = xxh3(bytes);
     });
-    dataset.reset();
+    datasets.clear();
     agree_after(group_, [&] { file->close(); });
   }
   agree_after(group_, [&] { File::open_write(temporary_).sync(); });

@@ -155,10 +155,12 @@ void ShardWriter::append(std::span<const std::uint32_t> tokens, std::span<const 
   require(metadata.find('\0') == std::string_view::npos, "metadata of a document holds a NUL byte");
   State& state = *state_;
   std::int64_t trained = 0;
+  std::uint8_t bits = 0;
   for (const std::uint8_t value : loss_mask) {
-    require(value <= 1, "loss mask value {}", value);
+    bits |= value;
     trained += value;
   }
+  require(bits <= 1, "a loss mask with other values than 0 and 1");
   state.tokens.append(std::as_bytes(tokens));
   state.mask.append(std::as_bytes(loss_mask));
   state.counts.documents += 1;
