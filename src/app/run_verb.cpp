@@ -3,7 +3,6 @@
 #include "verne/comm/agree.hpp"
 #include "verne/io/file.hpp"
 #include "verne/io/hf_folder.hpp"
-#include "verne/train/trainer.hpp"
 
 namespace verne {
 namespace fs = std::filesystem;
@@ -22,10 +21,9 @@ ExitCode run_verb(const VerbRun& run) {
     case Verb::import:
       return run_import(run);
     case Verb::train:
-      return train({run.deck(), run.session, run.logging, run.command_line, run.resolved.recipe,
-                    used_inputs(run.verb, run.resolved), run.threads()});
+      return run_train(run);
     case Verb::score:
-      throw_user_error("verne score is not in this build");
+      return run_score(run);
     case Verb::export_:
       return run_export(run);
     case Verb::inspect:

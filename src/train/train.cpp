@@ -44,9 +44,12 @@ std::vector<InputFingerprint> fingerprints(const std::vector<fs::path>& inputs, 
     }
   });
   std::vector<InputFingerprint> all(inputs.size());
-  for (const std::string& text : world.all_gather_text(own.dump()))
-    for (const auto& [index, values] : nlohmann::json::parse(text).items())
+  for (const std::string& text : world.all_gather_text(own.dump())) {
+    const nlohmann::json theirs = nlohmann::json::parse(text);
+    for (const auto& [index, values] : theirs.items())
       all[std::stoul(index)] = {.path = inputs[std::stoul(index)].string(), .bytes = values[0], .sha256 = values[1]};
+  }
+  }
   return all;
 }
 
@@ -78,7 +81,8 @@ void export_result(const Run& run) {
     const ResolvedCheckpoint chosen = resolve_checkpoint(run.paths.directory().string());
     options.checkpoint = chosen.file;
     options.output = run.paths.huggingface();
-    const auto& state = CheckpointReader(chosen.file).state().values;
+    const CheckpointReader reader(chosen.file);
+    const auto& state = reader.state().values;
     if (state.contains("chat_template")) options.chat_template = state["chat_template"].get<std::string>();
     if (state.contains("end_token_id")) options.end_token_id = state["end_token_id"].get<std::int64_t>();
     options.extra_files["used_inputs.ini"] = run.request.used_inputs;
