@@ -144,7 +144,10 @@ void Engine::upload(const MicroBatch& batch) {
   queue.upload(batch_.targets, std::span<const std::int32_t>(batch.targets));
   queue.upload(batch_.positions, std::span<const std::int32_t>(batch.positions));
   queue.upload(batch_.loss_mask, std::span<const std::uint8_t>(batch.loss_mask));
-  queue.upload(starts_.tensor(), std::span<const std::int32_t>(batch.document_starts));
+  // Validation may hold fewer documents a batch than training, or more: documents of no tokens fill the table.
+  std::vector<std::int32_t> starts = batch.document_starts;
+  starts.resize(static_cast<std::size_t>(starts_.tensor().count()), static_cast<std::int32_t>(batch.tokens.size()));
+  queue.upload(starts_.tensor(), std::span<const std::int32_t>(starts));
 }
 
 void Engine::set_loss_scale(std::int64_t counted_tokens) {

@@ -49,7 +49,6 @@ std::vector<InputFingerprint> fingerprints(const std::vector<fs::path>& inputs, 
     for (const auto& [index, values] : theirs.items())
       all[std::stoul(index)] = {.path = inputs[std::stoul(index)].string(), .bytes = values[0], .sha256 = values[1]};
   }
-  }
   return all;
 }
 
