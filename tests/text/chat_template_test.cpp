@@ -117,6 +117,15 @@ TEST(ChatTemplate, Qwen3MakesADocumentOfEachAnswer) {
   EXPECT_EQ(one.documents[0].tokens, all.documents[1].tokens);
 }
 
+TEST(ChatTemplate, Qwen3AnswersInARowStandAsTheyDidWhenTheNextWasGenerated) {
+  const Tokenizer tokenizer = golden_tokenizer("qwen");
+  Renderer renderer(tokenizer, {.chat_template = ChatTemplate::qwen3, .train_on = TrainOn::last});
+  const Conversation conversation{{{"user", "Q"}, {"assistant", "A1"}, {"assistant", "A2"}}};
+  EXPECT_EQ(show(tokenizer, renderer.render(conversation).documents.at(0)),
+            "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\nA1<|im_end|>\n"
+            "<|im_start|>assistant\n{<think>\n\n</think>\n\nA2<|im_end|>}\n");
+}
+
 TEST(ChatTemplate, PlainTemplates) {
   const Tokenizer tokenizer = golden_tokenizer("llama3");
   const auto shown = [&](ChatTemplate chosen, const TextRecord& record) {
