@@ -24,6 +24,9 @@ namespace {
 
 namespace fe = cudnn_frontend;
 
+/// What cuDNN's reproducible backward may take at once.
+constexpr std::int64_t kDeterministicBytes = std::int64_t{5} << 29;
+
 void check_cudnn(cudnnStatus_t status, std::string_view call) {
   if (status != CUDNN_STATUS_SUCCESS) {
     throw_system_error("cuDNN {}: {} failed: {}", cudnnGetVersion(), call, cudnnGetErrorString(status));
@@ -37,6 +40,7 @@ enum Uid : std::int64_t { kQ = 1, kK, kV, kOut, kStats, kDout, kDq, kDk, kDv, kL
 struct Problem {
   bool packed;
   std::int64_t documents, length, tokens, heads, kv_heads, dim, window;
+  std::int64_t row_heads;  ///< query heads of the log_sum_exp buffer; `heads` may be a part of them
   double scale;
   /// Row strides in the order of the tensors' names; 0 where the direction has no such tensor.
   std::vector<std::int64_t> strides;
@@ -45,7 +49,8 @@ struct Problem {
   std::vector<std::int64_t> family() const { return {packed, length, heads, kv_heads, dim, window}; }
   std::vector<std::int64_t> key() const {
     std::vector<std::int64_t> all = {
-        packed, documents, length, tokens, heads, kv_heads, dim, window, std::bit_cast<std::int64_t>(scale)};
+        packed,   documents, length, tokens,    heads,
+        kv_heads, dim,       window, row_heads, std::bit_cast<std::int64_t>(scale)};
     all.insert(all.end(), strides.begin(), strides.end());
     return all;
   }
@@ -78,6 +83,7 @@ class AttentionLibrary final : public CudaLibrary {
             .kv_heads = op.k.size(1),
             .dim = op.q.size(2),
             .window = op.window < documents.max_length ? op.window : 0,
+            .row_heads = op.q.size(1),
             .scale = op.scale,
             .strides = {}};
   }
@@ -96,8 +102,84 @@ class AttentionLibrary final : public CudaLibrary {
   };
   enum class Direction { forward, backward };
 
+  /// A tensor of the operation. A gathered one is written without gaps and then copied to its strided place.
+  enum class Written : bool { in_place, gathered };
+  struct Place {
+    std::int64_t uid;
+    Tensor tensor;
+    Written written = Written::in_place;
+  };
+
+  /// Runs the problem, in pieces where the workspace asks for it. Gathered outputs and the tables of packed
+  /// documents precede cuDNN's own workspace. Taken::no: there is no plan, and nothing has run.
+  Taken run(const Problem& whole, Direction direction, const Tensor& starts,
+            const std::vector<Place>& places) {
+    const auto [documents, kv_heads] = piece_of(whole, direction);
+    const std::int64_t group = whole.heads / whole.kv_heads, rest = whole.documents % documents;
+    Problem piece = whole;
+    piece.kv_heads = kv_heads;
+    piece.heads = kv_heads * group;
+    piece.documents = documents;
+    Plan* plan = plan_of(piece, direction);
+    piece.documents = rest;
+    Plan* rest_plan = rest > 0 ? plan_of(piece, direction) : plan;
+    if (!plan || !rest_plan) return Taken::no;
+
+    std::int64_t used = 0;
+    const auto reserve = [&used](std::int64_t bytes) {
+      return std::exchange(used, used + round_up<std::int64_t>(bytes, 256));
+    };
+    std::vector<std::int64_t> gathered_at;
+    for (const Place& place : places) {
+      gathered_at.push_back(place.written == Written::gathered ? reserve(place.tensor.bytes()) : 0);
+    }
+    std::vector<std::int64_t> strides;
+    std::int64_t offsets_at = 0, lengths_at = 0;
+    if (whole.packed) {
+      strides = table_strides(whole);
+      offsets_at = reserve(std::ssize(strides) * (whole.documents + 1) * 8);
+      lengths_at = reserve(whole.documents * 4);
+    }
+    std::byte* memory = queue_.workspace(used + std::max(plan->workspace_bytes, rest_plan->workspace_bytes));
+    const Tensor offsets(memory + offsets_at, DType::i64, Shape{std::ssize(strides), whole.documents + 1});
+    const Tensor lengths(memory + lengths_at, DType::i32, Shape{whole.documents});
+    if (whole.packed) fill_document_tables(queue_, starts, strides, offsets, lengths);
+    queue_.use_device();
+
+    for (std::int64_t document = 0; document < whole.documents; document += documents) {
+      for (std::int64_t kv_head = 0; kv_head < whole.kv_heads; kv_head += kv_heads) {
+        std::unordered_map<std::int64_t, void*> pointers;
+        for (std::size_t i = 0; i < places.size(); ++i) {
+          const auto& [uid, tensor, written] = places[i];
+          std::byte* base = written == Written::gathered ? memory + gathered_at[i] : tensor.raw();
+          pointers[uid] =
+              base + bytes_of(tensor.dtype(), first_element(whole, uid, document, kv_head, group));
+        }
+        if (whole.packed) {
+          for (std::size_t i = 0; i < strides.size(); ++i) {
+            pointers[kOffsets + strides[i]] =
+                offsets.rows(static_cast<std::int64_t>(i), 1).raw() + 8 * document;
+          }
+          pointers[kLengths] = lengths.raw() + 4 * document;
+        }
+        Plan& now = document + documents <= whole.documents ? *plan : *rest_plan;
+        auto status = now.graph.execute(handle_, pointers, memory + used);
+        if (status.is_bad())
+          throw_system_error("cuDNN {}: attention failed: {}", version_, status.get_message());
+      }
+    }
+    for (std::size_t i = 0; i < places.size(); ++i) {
+      if (places[i].written == Written::gathered) scatter(places[i].tensor, memory + gathered_at[i]);
+    }
+    return Taken::yes;
+  }
+
+ private:
+  using TensorPointer = std::shared_ptr<fe::graph::Tensor_attributes>;
+  using Plans = std::map<std::vector<std::int64_t>, std::unique_ptr<Plan>>;
+
   /// Null where cuDNN has none.
-  Plan* plan(const Problem& problem, Direction direction) {
+  Plan* plan_of(const Problem& problem, Direction direction) {
     auto& plans = direction == Direction::forward ? forward_ : backward_;
     const auto key = problem.key();
     auto found = plans.find(key);
@@ -105,65 +187,52 @@ class AttentionLibrary final : public CudaLibrary {
     return found->second.get();
   }
 
-  /// An output that the plan writes without gaps and that is then copied to its strided place.
-  struct Gathered {
-    std::int64_t uid;
-    Tensor to;
-  };
-
-  /// Runs a plan; gathered outputs and the tables of packed documents precede cuDNN's own workspace.
-  void run(Plan& plan, const Problem& problem, const Tensor& starts,
-           std::unordered_map<std::int64_t, void*> pointers, const std::vector<Gathered>& gathered = {}) {
-    std::vector<std::int64_t> strides;
-    std::int64_t used = 0;
-    const auto reserve = [&used](std::int64_t bytes) {
-      return std::exchange(used, used + round_up<std::int64_t>(bytes, 256));
-    };
-    std::vector<std::int64_t> gathered_at;
-    for (const Gathered& output : gathered) gathered_at.push_back(reserve(output.to.bytes()));
-    std::int64_t offsets_at = 0, lengths_at = 0;
-    if (problem.packed) {
-      strides = table_strides(problem);
-      offsets_at = reserve(std::ssize(strides) * (problem.documents + 1) * 8);
-      lengths_at = reserve(problem.documents * 4);
+  /// Documents and key/value heads that one call of cuDNN works on. Its reproducible backward keeps a matrix
+  /// of length × length bf16 for each document and query head, also for documents that are short or empty.
+  std::pair<std::int64_t, std::int64_t> piece_of(const Problem& problem, Direction direction) const {
+    if (direction == Direction::forward || queue_.determinism() == Determinism::fast) {
+      return {problem.documents, problem.kv_heads};
     }
-    std::byte* memory = queue_.workspace(used + plan.workspace_bytes);
-    if (problem.packed) {
-      const Tensor offsets(memory + offsets_at, DType::i64,
-                           Shape{std::ssize(strides), problem.documents + 1});
-      const Tensor lengths(memory + lengths_at, DType::i32, Shape{problem.documents});
-      fill_document_tables(queue_, starts, strides, offsets, lengths);
-      for (std::size_t i = 0; i < strides.size(); ++i) {
-        pointers[kOffsets + strides[i]] = offsets.rows(static_cast<std::int64_t>(i), 1).raw();
-      }
-      pointers[kLengths] = lengths.raw();
-    }
-    for (std::size_t i = 0; i < gathered.size(); ++i) pointers[gathered[i].uid] = memory + gathered_at[i];
-    queue_.use_device();
-    auto status = plan.graph.execute(handle_, pointers, memory + used);
-    if (status.is_bad()) throw_system_error("cuDNN {}: attention failed: {}", version_, status.get_message());
-    for (std::size_t i = 0; i < gathered.size(); ++i) {
-      const Tensor& to = gathered[i].to;
-      const auto bytes = [&](std::int64_t elements) {
-        return static_cast<std::size_t>(bytes_of(to.dtype(), elements));
-      };
-      const std::int64_t width = to.count() / to.size(0);
-      check_cuda(
-          cudaMemcpy2DAsync(to.raw(), bytes(to.stride()), memory + gathered_at[i], bytes(width), bytes(width),
-                            static_cast<std::size_t>(to.size(0)), cudaMemcpyDeviceToDevice, queue_.stream()),
-          "cudaMemcpy2DAsync");
-    }
+    const std::int64_t side = round_up<std::int64_t>(problem.length, 64);
+    const std::int64_t kv_head_bytes = side * side * 2 * (problem.heads / problem.kv_heads);
+    const std::int64_t fitting = std::max<std::int64_t>(1, kDeterministicBytes / kv_head_bytes);
+    if (fitting >= problem.kv_heads)
+      return {std::min(problem.documents, fitting / problem.kv_heads), problem.kv_heads};
+    std::int64_t kv_heads = fitting;
+    while (problem.kv_heads % kv_heads != 0) --kv_heads;
+    return {1, kv_heads};
   }
 
- private:
-  using TensorPointer = std::shared_ptr<fe::graph::Tensor_attributes>;
-  using Plans = std::map<std::vector<std::int64_t>, std::unique_ptr<Plan>>;
+  /// Where a piece begins in a tensor. Packed documents begin where the tables say.
+  static std::int64_t first_element(const Problem& problem, std::int64_t uid, std::int64_t document,
+                                    std::int64_t kv_head, std::int64_t group) {
+    const std::int64_t token = problem.packed ? 0 : document * problem.length;
+    if (uid == kStats) {
+      return problem.packed
+                 ? kv_head * group
+                 : document * problem.row_heads * problem.length + kv_head * group * problem.length;
+    }
+    const bool kv = uid == kK || uid == kV || uid == kDk || uid == kDv;
+    return token * problem.strides[static_cast<std::size_t>(uid - kQ)] +
+           (kv ? kv_head : kv_head * group) * problem.dim;
+  }
+
+  void scatter(const Tensor& to, const std::byte* from) const {
+    const std::int64_t width = to.count() / to.size(0);
+    const auto bytes = [&](std::int64_t elements) {
+      return static_cast<std::size_t>(bytes_of(to.dtype(), elements));
+    };
+    check_cuda(
+        cudaMemcpy2DAsync(to.raw(), bytes(to.stride()), from, bytes(width), bytes(width),
+                          static_cast<std::size_t>(to.size(0)), cudaMemcpyDeviceToDevice, queue_.stream()),
+        "cudaMemcpy2DAsync");
+  }
 
   /// The distinct factors from a document's start to its offset in a tensor: row strides, and heads for the
   /// statistics.
   static std::vector<std::int64_t> table_strides(const Problem& problem) {
     std::set<std::int64_t> distinct(problem.strides.begin(), problem.strides.end());
-    distinct.insert(problem.heads);
+    distinct.insert(problem.row_heads);
     distinct.erase(0);
     return {distinct.begin(), distinct.end()};
   }
@@ -234,11 +303,11 @@ class AttentionLibrary final : public CudaLibrary {
                       .set_uid(kStats)
                       .set_dim({problem.documents, problem.heads, problem.length, 1})
                       .set_data_type(fe::DataType_t::FLOAT);
+    const std::int64_t heads = problem.row_heads, length = problem.length;
     if (problem.packed) {
-      tensor.set_stride({problem.heads * problem.length, 1, problem.heads, 1})
-          .set_ragged_offset(offsets.at(problem.heads));
+      tensor.set_stride({heads * length, 1, heads, 1}).set_ragged_offset(offsets.at(heads));
     } else {
-      tensor.set_stride({problem.heads * problem.length, problem.length, 1, 1});
+      tensor.set_stride({heads * length, length, 1, 1});
     }
     return tensor;
   }
@@ -320,15 +389,8 @@ Taken cudnn_attention_forward(CudaQueue& queue, const AttentionForward& op) {
   Problem problem = cudnn.problem(op);
   if (!cudnn.candidate(problem, op.q.dtype())) return Taken::no;
   problem.strides = {op.q.stride(), op.k.stride(), op.v.stride(), op.out.stride()};
-  auto* plan = cudnn.plan(problem, AttentionLibrary::Direction::forward);
-  if (!plan) return Taken::no;
-  cudnn.run(*plan, problem, op.documents.starts,
-            {{kQ, op.q.raw()},
-             {kK, op.k.raw()},
-             {kV, op.v.raw()},
-             {kOut, op.out.raw()},
-             {kStats, op.log_sum_exp.raw()}});
-  return Taken::yes;
+  return cudnn.run(problem, AttentionLibrary::Direction::forward, op.documents.starts,
+                   {{kQ, op.q}, {kK, op.k}, {kV, op.v}, {kOut, op.out}, {kStats, op.log_sum_exp}});
 }
 
 Taken cudnn_forward_taken(CudaQueue& queue, const AttentionBackward& op) {
@@ -345,29 +407,17 @@ Taken cudnn_attention_backward(CudaQueue& queue, const AttentionBackward& op) {
                      op.dout.stride(), op.dq.stride(), op.dk.stride(), op.dv.stride()};
   // With packed documents and grouped queries the workspace holds dk and dv of every query head, at dk's row
   // stride times the group: slices of a wide buffer would blow it up.
-  std::vector<AttentionLibrary::Gathered> gathered;
-  if (problem.packed && problem.heads != problem.kv_heads) {
+  using Written = AttentionLibrary::Written;
+  const auto place = [&](std::int64_t uid, const Tensor& to) -> AttentionLibrary::Place {
     const std::int64_t width = problem.kv_heads * problem.dim;
-    for (const auto& [uid, to] : {std::pair{kDk, op.dk}, std::pair{kDv, op.dv}}) {
-      if (to.stride() == width) continue;
-      problem.strides[static_cast<std::size_t>(uid - kQ)] = width;
-      gathered.push_back({uid, to});
-    }
-  }
-  auto* plan = cudnn.plan(problem, AttentionLibrary::Direction::backward);
-  if (!plan) return Taken::no;
-  cudnn.run(*plan, problem, op.documents.starts,
-            {{kQ, op.q.raw()},
-             {kK, op.k.raw()},
-             {kV, op.v.raw()},
-             {kOut, op.out.raw()},
-             {kStats, op.log_sum_exp.raw()},
-             {kDout, op.dout.raw()},
-             {kDq, op.dq.raw()},
-             {kDk, op.dk.raw()},
-             {kDv, op.dv.raw()}},
-            gathered);
-  return Taken::yes;
+    if (!problem.packed || problem.heads == problem.kv_heads || to.stride() == width) return {uid, to};
+    problem.strides[static_cast<std::size_t>(uid - kQ)] = width;
+    return {uid, to, Written::gathered};
+  };
+  const std::vector<AttentionLibrary::Place> places = {
+      {kQ, op.q},       {kK, op.k},   {kV, op.v},        {kOut, op.out},   {kStats, op.log_sum_exp},
+      {kDout, op.dout}, {kDq, op.dq}, place(kDk, op.dk), place(kDv, op.dv)};
+  return cudnn.run(problem, AttentionLibrary::Direction::backward, op.documents.starts, places);
 }
 
 }  // namespace verne::cuda

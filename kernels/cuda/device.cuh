@@ -52,11 +52,28 @@ __device__ float rounded(float x) {
   return to_float(from_float<T>(x));
 }
 
-/// N elements that one access moves.
+/// N elements that one access moves: a word of their size, so that the compiler cannot take the access apart.
+template <int kBytes>
+using Word = std::conditional_t<
+    kBytes == 16, uint4,
+    std::conditional_t<kBytes == 8, uint2, std::conditional_t<kBytes == 4, unsigned, unsigned short>>>;
 template <class T, int N>
-struct alignas(sizeof(T) * N) Pack {
+union Pack {
+  using Bits = Word<static_cast<int>(sizeof(T)) * N>;
+  Bits bits;
   T value[N];
+  __device__ Pack() : bits{} {}
 };
+template <int N, class T>
+__device__ Pack<T, N> load_pack(const T* p) {
+  Pack<T, N> pack;
+  pack.bits = *reinterpret_cast<const typename Pack<T, N>::Bits*>(p);
+  return pack;
+}
+template <int N, class T>
+__device__ void store_pack(T* p, const Pack<T, N>& pack) {
+  *reinterpret_cast<typename Pack<T, N>::Bits*>(p) = pack.bits;
+}
 
 /// x = p[0, N): in accesses of at most 16 bytes; p is aligned to the smaller of N elements and 16 bytes.
 template <int N, class T>
@@ -64,7 +81,7 @@ __device__ void load(float (&x)[N], const T* p) {
   constexpr int kStep = N < kPack<T> ? N : kPack<T>;
 #pragma unroll
   for (int begin = 0; begin < N; begin += kStep) {
-    const auto pack = *reinterpret_cast<const Pack<T, kStep>*>(p + begin);
+    const auto pack = load_pack<kStep>(p + begin);
 #pragma unroll
     for (int i = 0; i < kStep; ++i) x[begin + i] = to_float(pack.value[i]);
   }
@@ -77,7 +94,7 @@ __device__ void store(T* p, const float (&x)[N]) {
     Pack<T, kStep> pack;
 #pragma unroll
     for (int i = 0; i < kStep; ++i) pack.value[i] = from_float<T>(x[begin + i]);
-    *reinterpret_cast<Pack<T, kStep>*>(p + begin) = pack;
+    store_pack<kStep>(p + begin, pack);
   }
 }
 

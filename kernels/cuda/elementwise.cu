@@ -26,7 +26,7 @@ struct FillRows {
     Pack<T, N> pack;
 #pragma unroll
     for (int i = 0; i < N; ++i) pack.value[i] = value;
-    *reinterpret_cast<Pack<T, N>*>(y + row * stride + column) = pack;
+    store_pack<N>(y + row * stride + column, pack);
   }
 };
 

@@ -31,7 +31,8 @@ namespace {
 
 constexpr double kBytesPerSecond = 4.3e12;  // one H200, bytes read and written
 constexpr double kFlops = 790e12;           // one H200, bf16 on random data
-constexpr int kWarmUps = 3, kRuns = 11;
+constexpr int kWarmUps = 3, kBatches = 7;
+constexpr double kBatchSeconds = 4e-3;  // long enough to hide the launches behind the work before them
 constexpr std::int64_t kTokens = 8192, kHidden = 4096, kIntermediate = 14336, kVocabulary = 128256,
                        kHeads = 32, kKvHeads = 8, kHeadDim = 128, kQkv = (kHeads + 2 * kKvHeads) * kHeadDim;
 
@@ -72,18 +73,21 @@ class Bench {
   template <class Operation>
   void time(const std::string& name, const Operation& op) {
     if (!wanted(name)) return;
-    std::vector<float> times;
-    for (int i = 0; i < kWarmUps + kRuns; ++i) {
+    const auto batch = [&](int runs) {
       check_cuda(cudaEventRecord(events_[0], queue_.stream()), "cudaEventRecord");
-      verne::run(queue_, op);
+      for (int i = 0; i < runs; ++i) verne::run(queue_, op);
       check_cuda(cudaEventRecord(events_[1], queue_.stream()), "cudaEventRecord");
       check_cuda(cudaEventSynchronize(events_[1]), "cudaEventSynchronize");
       float milliseconds = 0;
       check_cuda(cudaEventElapsedTime(&milliseconds, events_[0], events_[1]), "cudaEventElapsedTime");
-      if (i >= kWarmUps) times.push_back(milliseconds);
-    }
-    std::nth_element(times.begin(), times.begin() + kRuns / 2, times.end());
-    const double seconds = static_cast<double>(times[kRuns / 2]) * 1e-3;
+      return static_cast<double>(milliseconds) * 1e-3 / runs;
+    };
+    for (int i = 0; i < kWarmUps; ++i) batch(1);
+    const int runs = std::clamp(static_cast<int>(kBatchSeconds / batch(1)), 1, 200);
+    std::array<double, kBatches> times{};
+    for (double& time : times) time = batch(runs);
+    std::nth_element(times.begin(), times.begin() + kBatches / 2, times.end());
+    const double seconds = times[kBatches / 2];
     const Cost cost = op.cost();
     const double matrix = cost.flops / seconds / kFlops, memory = cost.bytes / seconds / kBytesPerSecond;
     const bool arithmetic = cost.flops / kFlops > cost.bytes / kBytesPerSecond;
@@ -189,11 +193,11 @@ void bench_elementwise(Bench& b) {
                y = b.random(DType::bf16, {kTokens, kIntermediate});
   const Tensor dgate_up = b.make(DType::bf16, {kTokens, 2 * kIntermediate}),
                dx = b.make(DType::bf16, {kTokens, kIntermediate});
+  const Tensor other = b.random(DType::bf16, {kTokens, kIntermediate});
   b.time("SwiGluForward", SwiGluForward{.y = dx, .gate_up = gate_up});
   b.time("SwiGluBackward", SwiGluBackward{.dgate_up = dgate_up, .dy = y, .gate_up = gate_up});
   b.time("SquaredReluForward", SquaredReluForward{.y = dx, .x = y});
-  b.time("SquaredReluBackward",
-         SquaredReluBackward{.dx = dx, .dy = gate_up.columns(0, kIntermediate), .x = y});
+  b.time("SquaredReluBackward", SquaredReluBackward{.dx = dx, .dy = other, .x = y});
   b.time("Add", Add{.y = dx, .a = dx, .b = y});
   b.time("Fill", Fill{.y = gate_up, .value = 1});
   const Tensor wide = b.make(DType::f32, {kTokens, kIntermediate});

@@ -58,6 +58,21 @@ std::vector<CudaCase> cuda_cases() {
   for (const Determinism determinism : {Determinism::fast, Determinism::deterministic}) {
     for (const OpCase& op : ops) cases.push_back({op, determinism});
   }
+  // Too large for cuDNN's reproducible backward at once: cut by documents, by heads of packed and of equal
+  // documents.
+  std::vector<std::int64_t> lengths = {2048, 33, 7, 300};
+  lengths.resize(64);
+  const std::vector<std::pair<std::string, AttentionShape>> pieces{
+      {"documents", {lengths, 8, 2, 64, 0, DocumentLayout::Kind::packed, Rows::strided}},
+      {"packed_heads", {{6000, 5}, 64, 2, 16, 0, DocumentLayout::Kind::packed, Rows::strided}},
+      {"uniform_heads", {{6000}, 64, 2, 16, 0, DocumentLayout::Kind::uniform}}};
+  for (const auto& [name, shape] : pieces) {
+    cases.push_back(
+        {{"attention_in_pieces_by_" + name,
+          {DType::bf16},
+          [shape = shape](Queue& queue, DType type) { return run_attention(queue, type, shape); }},
+         Determinism::deterministic});
+  }
   return cases;
 }
 

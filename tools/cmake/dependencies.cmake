@@ -51,6 +51,7 @@ if(NOT VERNE_CUDA STREQUAL "OFF")
       set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
     endif()
     set(CMAKE_CUDA_STANDARD 20)
+    set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)  # one runtime for kernels and host code
     find_package(CUDAToolkit REQUIRED)
     get_filename_component(VERNE_CUDA_ROOT ${CUDAToolkit_BIN_DIR} DIRECTORY)
     find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${VERNE_CUDA_ROOT}/include)
