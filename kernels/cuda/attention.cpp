@@ -3,8 +3,9 @@
 #include "cuda/attention_cudnn.hpp"
 #include "cuda/attention_own.hpp"
 
-// cuDNN computes bf16 attention; what it does not take (float32, head sizes that are not multiples of 8,
-// documents of one token, packed documents before Hopper) is for the kernels of our own.
+// An H200 reaches 590 (forward) and 475 TFLOP/s (backward) through cuDNN on two documents of 4096, 32/8 heads
+// of 128. cuDNN computes bf16 attention; what it does not take (float32, head sizes that are not multiples of
+// 8, documents of one token, packed documents before Hopper) is for the kernels of our own.
 namespace verne {
 
 using namespace cuda;
