@@ -116,7 +116,7 @@ void Engine::initialize_random(std::uint64_t seed) {
         } else {
           run(queue, RandomNormal{.y = rows, .site = {.seed = seed, .site = site}, .mean = slice.init_mean,
                                   .deviation = slice.init_deviation, .first_column = r.global,
-                                  .row_length = std::max(r.global_stride, r.length)});
+                                  .row_length = r.count == 1 ? r.global + r.length : r.global_stride});
         }
       }
     }
