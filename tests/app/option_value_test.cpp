@@ -11,6 +11,8 @@ using ::testing::ElementsAre;
 TEST(OptionValue, Integers) {
   EXPECT_EQ(parse_integer("128", {1}), 128);
   EXPECT_EQ(parse_integer("9223372036854775807", {0}), INT64_MAX);
+  EXPECT_EQ(parse_integer("8", {1, 8}), 8);
+  EXPECT_THROW(parse_integer("9", {1, 8}), BadValue);
   for (const char* bad :
        {"", "3x", "1e3", "0x10", "9223372036854775808", "0", "-1", " 3", "+3", "1.0", "nan"}) {
     EXPECT_THROW(parse_integer(bad, {1}), BadValue) << bad;
