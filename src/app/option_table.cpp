@@ -146,10 +146,9 @@ void add_run(std::vector<Option>& table) {
               "where to compute; auto: on GPUs where the node has them. The GPU is the rank within the node");
   keys.read_by({Verb::prepare, Verb::train});
   keys.integer("seed", &RunSection::seed, kCount, {"", "of the split, the shuffle and random weights"});
-  keys.read_by(kModel);
+  keys.read_by(kTrain);
   keys.on_off("deterministic", &RunSection::deterministic,
               "the same bits every time on GPUs too, at some cost in speed; CPUs always do");
-  keys.read_by(kTrain);
   keys.on_off("dry_run", &RunSection::dry_run,
               "shows the resolved deck, who runs where, the batch arithmetic, the memory and the first "
               "batch, and stops");
@@ -231,10 +230,8 @@ void add_train(std::vector<Option>& table) {
               {"", "passes over data.train; 0: as many as train.max_steps takes; both 0: one"});
   keys.integer("stop_step", &TrainSection::stop_step, kCount,
                {"", "stops in good order after this step, with a checkpoint and exit code 75; 0: does not"});
-  keys.read_by(kModel);
   keys.integer("micro_batch", &TrainSection::micro_batch, kPositive,
                {"sequences", "that go through the model at a time on a data rank"});
-  keys.read_by(kTrain);
   keys.integer("global_batch", &TrainSection::global_batch, kPositive,
                {"sequences", "of a step, over all data ranks and accumulated micro-batches"});
   keys.integer("val_interval", &TrainSection::val_interval, kCount,
@@ -285,9 +282,9 @@ void add_prepare(std::vector<Option>& table) {
   keys.read_by({Verb::prepare, Verb::train});
   keys.list("special_tokens", &PrepareSection::special_tokens,
             "tokens to add to the tokenizer; the embedding grows to match");
-  keys.read_by({Verb::prepare});
   keys.shares("split", &PrepareSection::split, 3,
-              "the shares of train, validation and test; a part may be 0");
+              "the shares of train, validation and test; a part may be 0. train splits JSONL so where "
+              "data.validation is not given");
   keys.text("split_key", &PrepareSection::split_key,
             "a field (number or ISO 8601 time) by which later records go to later parts; without it run.seed "
             "decides");
@@ -296,8 +293,9 @@ void add_prepare(std::vector<Option>& table) {
             "the field that holds the prompt, where it is none of the usual names");
   keys.text("output_key", &PrepareSection::output_key,
             "the field that holds the answer, where it is none of the usual names");
-  keys.read_by({Verb::prepare});
+  keys.read_by({Verb::prepare, Verb::train});
   keys.integer("limit", &PrepareSection::limit, kCount, {"records", "read from the start; 0: all"});
+  keys.read_by({Verb::prepare});
   keys.integer("show", &PrepareSection::show, kCount,
                {"samples", "shown decoded, trained and untrained tokens told apart; 0: none"});
 }
