@@ -6,14 +6,26 @@ namespace verne {
 
 using Json = nlohmann::ordered_json;
 
-Json run_identity(const Deck& deck, const ModelSource& model, const std::vector<InputFingerprint>& inputs) {
+namespace {
+
+/// What the files hold, not where they lie: a run may be copied or moved together with its data. Names tell a reader
+/// which file differs, places keep apart files of one name.
+Json contents(std::span<const InputFingerprint> files) {
+  Json result = Json::object();
+  for (std::size_t i = 0; i < files.size(); ++i)
+    result[fmt::format("{} {}", i + 1, std::filesystem::path(files[i].path).filename().string())] = files[i].sha256;
+  return result;
+}
+
+}  // namespace
+
+Json run_identity(const Deck& deck, const ModelSource& model, std::span<const InputFingerprint> weights,
+                  std::span<const InputFingerprint> inputs) {
   const auto word = [](auto value) { return static_cast<int>(value); };
   Json identity;
-  identity["model"] = {{"origin", model.origin()}, {"config", sha256_hex(model.side_files().config).substr(0, 16)},
+  identity["model"] = {{"weights", contents(weights)}, {"config", sha256_hex(model.side_files().config).substr(0, 16)},
                        {"dtype", deck.model.dtype ? word(*deck.model.dtype) : 0}, {"init", word(deck.model.init)}};
-  Json data = Json::object();
-  for (const InputFingerprint& input : inputs) data[input.path] = input.sha256;
-  identity["data"] = {{"inputs", data}, {"seq_length", deck.data.seq_length}, {"packing", deck.data.packing},
+  identity["data"] = {{"inputs", contents(inputs)}, {"seq_length", deck.data.seq_length}, {"packing", deck.data.packing},
                       {"shuffle", deck.data.shuffle}, {"overlong", word(deck.data.overlong)}};
   identity["run"] = {{"seed", deck.run.seed}};
   identity["train"] = {{"global_batch", deck.train.global_batch}};

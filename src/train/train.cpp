@@ -144,15 +144,18 @@ ExitCode train(const TrainRequest& request) {
   for (const fs::path& file : files.train) inputs.push_back(file);
   for (const fs::path& file : files.validation) inputs.push_back(file);
   const std::vector<InputFingerprint> prints = deck.run.dry_run ? std::vector<InputFingerprint>{} : fingerprints(inputs, world);
-  std::vector<InputFingerprint> data_prints;
-  if (!deck.run.dry_run) data_prints.assign(prints.begin() + std::ssize(model->files()), prints.end());
+  std::vector<InputFingerprint> weight_prints, data_prints;
+  for (std::size_t i = 0; i < prints.size(); ++i) {
+    if (i >= model->files().size()) data_prints.push_back(prints[i]);
+    else if (const fs::path kind = inputs[i].extension(); kind == ".safetensors" || kind == ".h5") weight_prints.push_back(prints[i]);
+  }
 
   EngineOptions options = engine_options(deck, *data->train);
   check_shapes(*data, options);
   Run run{.request = request, .deck = deck, .world = world, .paths = paths, .model = std::move(*model), .files = std::move(files),
           .layout = *layout, .data = std::move(*data), .engine_options = options, .plan = {}, .last_step = 0, .identity = {}};
   run.last_step = last_step(deck.train, *run.data.train);
-  run.identity = run_identity(deck, run.model, data_prints);
+  run.identity = run_identity(deck, run.model, weight_prints, data_prints);
   run.plan = Engine::plan(run.model.config(), run.layout.grid, run.layout.sequence, options);
   if (deck.run.dry_run) {
     show_dry_run(run, device);
@@ -160,7 +163,11 @@ ExitCode train(const TrainRequest& request) {
   }
   agree_after(world, [&] { check_memory(run.plan, device, gpu); });
 
-  if (finished(run, RunCheckpoints::find(run))) return ExitCode::done;
+  if (finished(run, RunCheckpoints::find(run))) {
+    // The export may be what was interrupted, or wanted only now.
+    if (deck.train.export_ == ExportAtEnd::hf && world.min(fs::exists(paths.huggingface()) ? 1 : 0) == 0) export_result(run);
+    return ExitCode::done;
+  }
   const auto devices = world.all_gather_text(device_text(device, gpu, request.threads));
   const auto hosts = world.all_gather_text(request.session.host());
   agree_after(world, [&] {

@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -15,9 +16,10 @@
 namespace verne {
 
 /// What must agree for a directory to hold the same run: model, data, seed, batch and optimizer keys. Layout, step limits
-/// and intervals are not in it.
-nlohmann::ordered_json run_identity(const Deck& deck, const ModelSource& model,
-                                    const std::vector<InputFingerprint>& inputs);
+/// and intervals are not in it. `weights` are the files of weights, `inputs` the token shards: their content counts, not
+/// their place.
+nlohmann::ordered_json run_identity(const Deck& deck, const ModelSource& model, std::span<const InputFingerprint> weights,
+                                    std::span<const InputFingerprint> inputs);
 /// Throws UserError that shows what differs.
 void check_identity(const nlohmann::ordered_json& stored, const nlohmann::ordered_json& current,
                     const std::filesystem::path& checkpoint);
