@@ -120,10 +120,15 @@ void RunCheckpoints::settle(Wait wait) {
   saving_.reset();
 }
 
+void RunCheckpoints::link_best(const RunProgress& progress) const {
+  if (!progress.best.empty() && progress.best.front().step == progress.step) directory_.set_best(progress.step);
+}
+
 void RunCheckpoints::publish(const RunProgress& progress) {
   agree_after(run_.world, [&] {
     if (!run_.first_rank()) return;
     directory_.set_last(progress.step);
+    link_best(progress);
     std::vector<std::int64_t> ranking;
     for (const auto& ranked : progress.best) ranking.push_back(ranked.step);
     directory_.prune({.keep = static_cast<int>(run_.deck.checkpoint.keep),
@@ -133,17 +138,21 @@ void RunCheckpoints::publish(const RunProgress& progress) {
   });
 }
 
-void RunCheckpoints::save_best(RunProgress& progress, double value) {
-  settle(Wait::yes);
+bool RunCheckpoints::rank(RunProgress& progress, double value) const {
+  const auto keep = static_cast<std::size_t>(run_.deck.checkpoint.keep_best);
   const Monitor monitor = parse_monitor(run_.deck.checkpoint.monitor);
   const auto place = std::find_if(progress.best.begin(), progress.best.end(),
                                   [&](const auto& ranked) { return monitor.improves(value, ranked.value, 0); });
-  const bool first = place == progress.best.begin();
+  if (static_cast<std::size_t>(place - progress.best.begin()) >= keep) return false;
   progress.best.insert(place, {.step = progress.step, .value = value});
-  const auto keep = static_cast<std::size_t>(run_.deck.checkpoint.keep_best);
   if (progress.best.size() > keep) progress.best.resize(keep);
+  return true;
+}
+
+void RunCheckpoints::save_weights(const RunProgress& progress) {
+  settle(Wait::yes);
   save_checkpoint(directory_.file(progress.step), run_.world, engine_.runtime().compute(), content(progress));
-  agree_after(run_.world, [&] { if (run_.first_rank() && first) directory_.set_best(progress.step); });
+  agree_after(run_.world, [&] { if (run_.first_rank()) link_best(progress); });
 }
 
 }  // namespace verne

@@ -31,14 +31,15 @@ ExitCode Trainer::run() {
     if (val_loss && run_.first_rank()) log_info("step 0: validation loss {:.4f}", *val_loss);
   }
   while (progress_.step < run_.last_step && !early_stop()) {
-    step(progress_.step + 1);
+    const Standing standing = step(progress_.step + 1);
     checkpoints_.settle(RunCheckpoints::Wait::no);
     const auto reason = stop_reason(progress_.step);
     progress_.ended = progress_.step == run_.last_step || early_stop();
     const std::int64_t interval = run_.deck.checkpoint.interval;
     if (progress_.ended || reason || (interval > 0 && progress_.step % interval == 0)) {
       checkpoints_.save(progress_, [this] { if (metrics_) metrics_->sync(); });
-      saved_step_ = progress_.step;
+    } else if (standing == Standing::among_best) {
+      checkpoints_.save_weights(progress_);
     }
     if (reason && !progress_.ended) {
       checkpoints_.settle(RunCheckpoints::Wait::yes);
@@ -74,7 +75,7 @@ void Trainer::open_monitors() {
   display_.emplace(progress_.step + 1, run_.last_step);
 }
 
-void Trainer::step(std::int64_t step) {
+Trainer::Standing Trainer::step(std::int64_t step) {
   const auto start = Clock::now();
   const StepResult result = engine_.train_step(step_batch(*run_.data.train, step), step, learning_rate_.at(step));
   const double seconds = seconds_since(start);
@@ -86,8 +87,8 @@ void Trainer::step(std::int64_t step) {
   std::optional<double> val_loss;
   if (should_validate(step)) val_loss = validate();
   log_step(step, result, seconds, val_loss);
-  if (val_loss && monitor_.metric == "val_loss") judge(*val_loss);
-  if (val_loss && monitor_.metric == "loss") judge(result.loss);
+  if (!val_loss) return Standing::ordinary;
+  return judge(monitor_.metric == "val_loss" ? *val_loss : result.loss);
 }
 
 bool Trainer::should_validate(std::int64_t step) const {
@@ -101,7 +102,7 @@ std::optional<double> Trainer::validate() {
   return engine_.evaluate(*run_.data.validation, wanted > 0 ? std::min(wanted, all) : all);
 }
 
-void Trainer::judge(double value) {
+Trainer::Standing Trainer::judge(double value) {
   const EarlyStoppingSection& stopping = run_.deck.early_stopping;
   if (!progress_.best_value || monitor_.improves(value, *progress_.best_value, stopping.min_delta)) {
     progress_.best_value = value;
@@ -109,10 +110,7 @@ void Trainer::judge(double value) {
   } else {
     ++progress_.validations_without_improvement;
   }
-  if (run_.deck.checkpoint.keep_best <= 0) return;
-  const auto& best = progress_.best;
-  const bool room = std::ssize(best) < run_.deck.checkpoint.keep_best;
-  if (room || monitor_.improves(value, best.back().value, 0)) checkpoints_.save_best(progress_, value);
+  return checkpoints_.rank(progress_, value) ? Standing::among_best : Standing::ordinary;
 }
 
 bool Trainer::early_stop() const {

@@ -64,8 +64,10 @@ class RunCheckpoints {
   /// A resumable checkpoint; asynchronously where the deck says so. `before_publishing` makes durable what must not be
   /// newer than the checkpoint. Collective.
   void save(const RunProgress& progress, const std::function<void()>& before_publishing);
-  /// A weights-only one for the best value of the monitor. Collective.
-  void save_best(RunProgress& progress, double value);
+  /// Whether this step's value of the monitor is among the checkpoint.keep_best best; notes it if so.
+  bool rank(RunProgress& progress, double value) const;
+  /// A weights-only checkpoint of such a step, where no resumable one is due. Collective.
+  void save_weights(const RunProgress& progress);
   /// Publishes an asynchronous save once all ranks have written it, or at once where `wait` says so. Collective.
   enum class Wait { no, yes };
   void settle(Wait wait);
@@ -73,6 +75,7 @@ class RunCheckpoints {
  private:
   CheckpointContent content(const RunProgress& progress) const;
   void publish(const RunProgress& progress);
+  void link_best(const RunProgress& progress) const;
 
   const Run& run_;
   Engine& engine_;
@@ -91,10 +94,12 @@ class Trainer {
  private:
   void resume_or_start();
   void open_monitors();
-  void step(std::int64_t step);
+  /// Whether the step is among the best.
+  enum class Standing { ordinary, among_best };
+  Standing step(std::int64_t step);
   std::optional<double> validate();
   void log_step(std::int64_t step, const StepResult& result, double seconds, std::optional<double> val_loss);
-  void judge(double value);
+  Standing judge(double value);
   bool should_validate(std::int64_t step) const;
   bool early_stop() const;
   std::optional<std::string> stop_reason(std::int64_t step);
@@ -110,7 +115,6 @@ class Trainer {
   std::optional<EventFile> events_;    ///< rank 0
   std::optional<Progress> display_;
   StopRequest stop_request_;
-  std::int64_t saved_step_ = -1;
 };
 
 }  // namespace verne
