@@ -15,6 +15,10 @@ using Json = nlohmann::json;
 /// Typed access to one JSON object; null means absent, and messages name the file and the key.
 class Fields {
  public:
+  /// No real model has an extent near this. With at most kMostLayers layers, all counts of parameters and bytes fit 64 bits.
+  static constexpr std::int64_t kMost = std::int64_t{1} << 24;
+  static constexpr std::int64_t kMostLayers = 4096;
+
   Fields(const Json& object, std::string origin, std::string prefix = "")
       : object_(object), origin_(std::move(origin)), prefix_(std::move(prefix)) {}
 
@@ -36,8 +40,6 @@ class Fields {
   }
   std::optional<std::int64_t> positive(const char* key) const {
     const auto value = integer(key);
-    // No real model has an extent near this; it keeps every product of two extents and a dtype far from overflow.
-    constexpr std::int64_t kMost = std::int64_t{1} << 28;
     if (value && (*value <= 0 || *value > kMost)) refuse(key, "found {}, expected a number from 1 to {}", *value, kMost);
     return value;
   }
@@ -45,6 +47,12 @@ class Fields {
     const auto value = positive(key);
     if (!value) refuse(key, "missing; expected a positive integer");
     return *value;
+  }
+  /// A token id or a place in a list: 0 or more.
+  std::optional<std::int64_t> index(const char* key) const {
+    const auto value = integer(key);
+    if (value && *value < 0) refuse(key, "found {}, expected 0 or more", *value);
+    return value;
   }
   std::optional<double> number(const char* key) const {
     const Json* value = find(key);
@@ -169,6 +177,8 @@ void read_rope(const Fields& fields, const Json& root, ModelConfig& config) {
     if (!object) continue;
     if (!object->is_object()) fields.refuse(key, "found {}, expected an object", object->dump());
     const Fields nested(root.at(key), fields.origin(), std::string(key) + ".");
+    for (const auto& [name, value] : object->items())
+      if (value.is_object()) nested.refuse(name.c_str(), "rotary embeddings by kind of layer are not supported");
     if (const auto theta = nested.positive_number("rope_theta")) rope.theta = *theta;
     if (const auto factor = nested.positive_number("partial_rotary_factor")) partial = factor;
     read_rope_scaling(nested, config, rope);
@@ -193,7 +203,7 @@ void read_windows(const Fields& fields, ModelConfig& config) {
   const Json* types = fields.find("layer_types");
   if (types && (!types->is_array() || std::ssize(*types) != config.layers))
     fields.refuse("layer_types", "expected a list of {} entries, one a layer", config.layers);
-  const std::int64_t first = config.family == Family::qwen3 ? fields.integer("max_window_layers").value_or(28) : 0;
+  const std::int64_t first = config.family == Family::qwen3 ? fields.index("max_window_layers").value_or(28) : 0;
   for (std::int64_t layer = 0; layer < config.layers; ++layer) {
     bool slides = wanted && window && layer >= first;
     if (types) {
@@ -210,11 +220,12 @@ void read_windows(const Fields& fields, ModelConfig& config) {
 
 void read_special_tokens(const Fields& fields, ModelConfig& config) {
   config.bos_token_id = fields.find("bos_token_id") && fields.find("bos_token_id")->is_array()
-                            ? std::nullopt : fields.integer("bos_token_id");
+                            ? std::nullopt : fields.index("bos_token_id");
   const Json* eos = fields.find("eos_token_id");
   if (!eos) return;
   const auto add = [&](const Json& id) {
-    if (!id.is_number_integer()) fields.refuse("eos_token_id", "found {}, expected an id or a list of ids", eos->dump());
+    if (!id.is_number_unsigned() || id.get<std::uint64_t>() > INT64_MAX)
+      fields.refuse("eos_token_id", "found {}, expected an id or a list of ids", eos->dump());
     config.eos_token_ids.push_back(id.get<std::int64_t>());
   };
   if (eos->is_array()) std::for_each(eos->begin(), eos->end(), add);
@@ -230,6 +241,8 @@ Json parse_object(std::string_view text, const std::string& origin) {
     });
   } catch (const Json::parse_error& error) {
     throw_user_error("{}: not valid JSON at byte {}", origin, error.byte);
+  } catch (const Json::exception& error) {  // a number that no double holds
+    throw_user_error("{}: not valid JSON: {}", origin, error.what());
   } catch (const UserError& error) {
     throw_user_error("{}: {}", origin, error.what());
   }
@@ -251,7 +264,8 @@ ModelConfig parse_model_config(std::string_view json_text, const std::string& or
   config.hidden_size = fields.required("hidden_size");
   config.intermediate_size = fields.required("intermediate_size");
   config.layers = fields.required("num_hidden_layers");
-  if (config.layers > 4096) fields.refuse("num_hidden_layers", "found {}, expected at most 4096", config.layers);
+  if (config.layers > Fields::kMostLayers)
+    fields.refuse("num_hidden_layers", "found {}, expected at most {}", config.layers, Fields::kMostLayers);
   config.heads = fields.required("num_attention_heads");
   config.kv_heads = fields.positive("num_key_value_heads").value_or(config.heads);
   if (config.heads % config.kv_heads != 0)
@@ -264,6 +278,9 @@ ModelConfig parse_model_config(std::string_view json_text, const std::string& or
                     config.hidden_size);
     config.head_dim = config.hidden_size / config.heads;
   }
+  if (config.heads * config.head_dim > Fields::kMost)
+    fields.refuse("head_dim", "{} heads of {} components are more than {} in all", config.heads, config.head_dim,
+                  Fields::kMost);
   config.max_positions = fields.positive("max_position_embeddings").value_or(2048);
   const std::string activation = fields.text("hidden_act").value_or(std::string(facts.activation));
   if (activation != facts.activation)
