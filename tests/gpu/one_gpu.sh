@@ -13,6 +13,9 @@ section() { echo; echo "=== $* ($(date +%H:%M:%S))"; }
 section golden models on the GPU
 $run mpirun -n 1 "$bin/test_train_mpi" --gtest_filter='*Golden*' 2>&1 | grep -E 'FAILED|PASSED|Failure|GPU|Expected|actual|difference|error' | head -40
 
+section golden models through the program
+python3 "$here/../golden/check_program.py" "$bin/verne" "$cases"/golden/* --device cuda --ranks 1 --mpirun "$run mpirun --bind-to none" 2>&1 | tail -8
+
 section 50 steps, GPU against CPU
 mkdir -p model; cp "$cases"/tokenizers/qwen3/tokenizer*.json model/
 cat > model/config.json <<'C'
@@ -49,6 +52,17 @@ python3 "$here/check_events.py" gpu16
 section Llama-3.1-8B on one GPU
 python3 "$here/make_tokens.py" tokens.jsonl 64 4096 128000
 $run "$bin/verne" train --recipe llama31_8b/pretrain --parallel.tensor=1 --data.train=tokens.jsonl --prepare.split=1,0,0 --data.packing=false --data.seq_length=4096 --train.global_batch=2 --train.micro_batch=2 --train.max_steps=20 --run.dir=llama8b 2>&1 | tail -14; echo "exit ${PIPESTATUS[0]}"
+
+section Llama-3.1-8B on one GPU, all layers recomputed
+timeout 150 $run "$bin/verne" train --recipe llama31_8b/pretrain --parallel.tensor=1 --data.train=tokens.jsonl --prepare.split=1,0,0 --data.packing=false --data.seq_length=4096 --train.global_batch=1 --train.micro_batch=1 --train.recompute=full --train.max_steps=1000 --train.log_interval=1 --checkpoint.interval=0 --train.val_interval=0 --run.dir=llama8b_full > llama8b_full.log 2>&1 &
+child=$!
+while kill -0 $child 2>/dev/null; do
+  if grep -q "^20," llama8b_full/metrics.csv 2>/dev/null; then
+    nvidia-smi --query-gpu=memory.used --format=csv,noheader | sed 's/^/memory used: /'; pkill -9 -x verne; break
+  fi
+  sleep 0.5
+done
+grep -E 'error|out of memory|needs' llama8b_full.log | head -5; tail -n 1 llama8b_full/metrics.csv
 
 section speed: Qwen3-0.6B
 python3 "$here/make_tokens.py" tokens.jsonl 64 4096 151000
