@@ -143,9 +143,11 @@ ExitCode train(const TrainRequest& request) {
   std::vector<fs::path> inputs = model->files();
   for (const fs::path& file : files.train) inputs.push_back(file);
   for (const fs::path& file : files.validation) inputs.push_back(file);
+  const std::size_t shards_end = inputs.size();  // their content is the data; what they were made of is only recorded
+  inputs.insert(inputs.end(), files.sources.begin(), files.sources.end());
   const std::vector<InputFingerprint> prints = deck.run.dry_run ? std::vector<InputFingerprint>{} : fingerprints(inputs, world);
   std::vector<InputFingerprint> weight_prints, data_prints;
-  for (std::size_t i = 0; i < prints.size(); ++i) {
+  for (std::size_t i = 0; i < std::min(prints.size(), shards_end); ++i) {
     if (i >= model->files().size()) data_prints.push_back(prints[i]);
     else if (const fs::path kind = inputs[i].extension(); kind == ".safetensors" || kind == ".h5") weight_prints.push_back(prints[i]);
   }

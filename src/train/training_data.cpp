@@ -100,7 +100,16 @@ DataFiles open_data_files(const Deck& deck, const ModelSource& model, const RunP
   });
   if (form == Form::jsonl) {
     std::optional<PrepareSettings> settings;
-    agree_after(world, [&] { settings = prepare_settings(deck, model, paths); });
+    agree_after(world, [&] {
+      settings = prepare_settings(deck, model, paths);
+      const InputFiles inputs(settings->inputs, world.rank(), world.size());
+      for (const InputFiles::Source& source : inputs.sources()) files.sources.push_back(source.file.path());
+      if (deck.prepare.tokenizer.empty()) return;  // else it is the model's, whose files are named already
+      const fs::path& given = settings->tokenizer;
+      if (fs::is_regular_file(given)) files.sources.push_back(given);
+      for (const char* name : {"tokenizer.json", "tokenizer_config.json"})
+        if (fs::is_regular_file(given / name)) files.sources.push_back(given / name);
+    });
     const PreparedData prepared = prepare(*settings, world, std::cout, Reuse::yes);
     files.train = {prepared[Part::train].shard};
     if (prepared[Part::validation].documents > 0) files.validation = {prepared[Part::validation].shard};

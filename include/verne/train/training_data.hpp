@@ -14,6 +14,7 @@ namespace verne {
 /// What a run reads tokens from: shards as given, or shards made of JSONL in the run's own folder.
 struct DataFiles {
   std::vector<std::filesystem::path> train, validation;
+  std::vector<std::filesystem::path> sources;  ///< the JSONL and the tokenizer that such shards were made of
   std::optional<Tokenizer> tokenizer;       ///< that made the shards
   std::map<std::string, std::string> tokenizer_files;
   std::string chat_template;                ///< its name; empty where records came tokenized
