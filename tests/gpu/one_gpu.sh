@@ -19,7 +19,7 @@ python3 "$here/../golden/check_program.py" "$bin/verne" "$cases"/golden/* --devi
 section 50 steps, GPU against CPU
 mkdir -p model; cp "$cases"/tokenizers/qwen3/tokenizer*.json model/
 cat > model/config.json <<'C'
-{"architectures":["Qwen3ForCausalLM"],"model_type":"qwen3","vocab_size":151936,"hidden_size":256,"intermediate_size":768,"num_hidden_layers":4,"num_attention_heads":4,"num_key_value_heads":2,"head_dim":64,"hidden_act":"silu","max_position_embeddings":4096,"rms_norm_eps":1e-06,"tie_word_embeddings":true,"rope_parameters":{"rope_theta":1000000.0,"rope_type":"default"},"attention_bias":false,"attention_dropout":0.0,"initializer_range":0.02,"dtype":"float32","eos_token_id":151645,"use_sliding_window":false,"sliding_window":null}
+{"architectures":["Qwen3ForCausalLM"],"model_type":"qwen3","vocab_size":151936,"hidden_size":256,"intermediate_size":768,"num_hidden_layers":4,"num_attention_heads":4,"num_key_value_heads":2,"head_dim":64,"hidden_act":"silu","max_position_embeddings":4096,"rms_norm_eps":1e-06,"tie_word_embeddings":true,"rope_parameters":{"rope_theta":1000000.0,"rope_type":"default"},"attention_bias":false,"attention_dropout":0.0,"initializer_range":0.02,"dtype":"float32","transformers_version":"5.17.0","eos_token_id":151645,"use_sliding_window":false,"sliding_window":null}
 C
 common="--model.config=model/config.json --model.init=random --data.train=$cases/data/gsm8k_train.jsonl --prepare.template=qwen3
  --prepare.input_key=question --prepare.output_key=answer --data.seq_length=512 --data.overlong=truncate --train.max_steps=50
