@@ -104,6 +104,10 @@ std::optional<double> Trainer::validate() {
 
 Trainer::Standing Trainer::judge(double value) {
   const EarlyStoppingSection& stopping = run_.deck.early_stopping;
+  if (!std::isfinite(value)) {  // neither a best nor, in JSON, a value
+    ++progress_.validations_without_improvement;
+    return Standing::ordinary;
+  }
   if (!progress_.best_value || monitor_.improves(value, *progress_.best_value, stopping.min_delta)) {
     progress_.best_value = value;
     progress_.validations_without_improvement = 0;
