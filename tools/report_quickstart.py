@@ -81,7 +81,7 @@ def main():
     share, count = accuracy(read_lines(candidates), read_lines(scores))
     picture.write_text(svg(training, validation), encoding="utf-8")
     print(f"\ntraining loss\n{ascii_curve(training)}\n")
-    print(f"training loss    {training[0][1]:.4f} before, {training[-1][1]:.4f} after {training[-1][0]} steps")
+    print(f"training loss    {training[0][1]:.4f} at step {training[0][0]}, {training[-1][1]:.4f} at step {training[-1][0]}")
     print(f"validation loss  {validation[0][1]:.4f} before, {validation[-1][1]:.4f} after")
     print(f"accuracy         {share:.1%} of {count} held-out records (chance: 33.3%)")
     print(f"loss curve       {picture}")
