@@ -157,7 +157,7 @@ TEST_F(Models, AddedTokensGrowTheEmbedding) {
   succeeds(2,
            "train deck.ini --parallel.tensor=2 --model.init=pretrained --model.path=hf --train.max_steps=1 "
            "--train.export=hf "
-           "--prepare.special_tokens=<buy>,<sell>,<a>,<b>,<c>,<d>,<e>");
+           "'--prepare.special_tokens=<buy>,<sell>,<a>,<b>,<c>,<d>,<e>'");
   // 427 tokens of the tokenizer and seven: two more than the 432 rows.
   EXPECT_EQ(json::parse(read_text(root() / "run" / "hf" / "config.json")).at("vocab_size"), 434);
   const RawSafetensors weights = read_safetensors(root() / "run" / "hf" / "model.safetensors");
