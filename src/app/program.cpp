@@ -27,7 +27,14 @@ ExitCode run_with_mpi(const std::vector<std::string>& command_line, const Invoca
     const ResolvedDeck resolved = resolve_deck(invocation);
     check_deck(*invocation.verb, resolved.deck);
     Logging logging({.level = resolved.deck.run.log_level, .rank = session.rank()});
-    return run_verb({*invocation.verb, resolved, session, logging, command_line});
+    try {
+      return run_verb({*invocation.verb, resolved, session, logging, command_line});
+    } catch (const std::exception& error) {
+      // One rank prints what ends the run; the run's own logs keep what each rank saw.
+      logging.leave_screen();
+      log_error("{}", error.what());
+      throw;
+    }
   });
 }
 

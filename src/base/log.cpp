@@ -56,11 +56,18 @@ void format_dated(const logging::record_view& record, logging::formatting_ostrea
 
 struct Logging::State {
   Options options;
-  std::vector<boost::shared_ptr<Sink>> sinks;
+  std::vector<boost::shared_ptr<Sink>> screen, files;
 
-  void add(const boost::shared_ptr<Sink>& sink) {
+  static void add(const boost::shared_ptr<Sink>& sink, std::vector<boost::shared_ptr<Sink>>& to) {
     logging::core::get()->add_sink(sink);
-    sinks.push_back(sink);
+    to.push_back(sink);
+  }
+  static void remove(std::vector<boost::shared_ptr<Sink>>& sinks) {
+    for (const auto& sink : sinks) {
+      logging::core::get()->remove_sink(sink);
+      sink->flush();
+    }
+    sinks.clear();
   }
 };
 
@@ -73,19 +80,21 @@ Logging::Logging(const Options& options) : state_(std::make_unique<State>()) {
     auto out = make_sink(boost::shared_ptr<std::ostream>(&std::cout, no_delete));
     out->set_filter(severity >= options.level && severity < LogLevel::warning);
     out->set_formatter(&format_plain);
-    state_->add(out);
+    State::add(out, state_->screen);
   }
   auto err = make_sink(boost::shared_ptr<std::ostream>(&std::cerr, no_delete));
   err->set_filter(severity >= LogLevel::warning);
   err->set_formatter(&format_plain);
-  state_->add(err);
+  State::add(err, state_->screen);
 }
 
 Logging::~Logging() {
-  for (const auto& sink : state_->sinks) {
-    logging::core::get()->remove_sink(sink);
-    sink->flush();
-  }
+  State::remove(state_->screen);
+  State::remove(state_->files);
+}
+
+void Logging::leave_screen() {
+  State::remove(state_->screen);
 }
 
 void Logging::add_file(const std::filesystem::path& file) {
@@ -93,7 +102,7 @@ void Logging::add_file(const std::filesystem::path& file) {
   auto sink = make_sink(boost::make_shared<std::ofstream>(file, std::ios::app));
   sink->set_filter(severity >= state_->options.level);
   sink->set_formatter(&format_dated);
-  state_->add(sink);
+  State::add(sink, state_->files);
 }
 
 void write_log(LogLevel level, const std::string& message) {

@@ -24,6 +24,8 @@ class Logging {
 
   /// Also writes every record of this rank to `file` (parents are made), appending.
   void add_file(const std::filesystem::path& file);
+  /// From now on records go to files alone: for an error that another prints.
+  void leave_screen();
 
  private:
   struct State;
