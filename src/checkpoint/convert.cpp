@@ -54,10 +54,9 @@ class ConvertingReader {
   std::vector<std::byte> stored_;
 };
 
-/// Throws UserError unless each duplicate that the source has holds what its twin does. This rank looks at
-/// its share.
-void check_duplicates(const TensorSource& source, const std::map<std::string, std::string>& duplicates,
-                      const HostGroup& group) {
+/// This rank's share of check_duplicates.
+void compare_duplicates(const TensorSource& source, const std::map<std::string, std::string>& duplicates,
+                        const HostGroup& group) {
   std::vector<std::byte> left, right;
   for (const auto& [name, twin] : duplicates) {
     const TensorInfo* copy = source.find(name);
@@ -184,6 +183,11 @@ void check_tensors(const TensorSource& source, const std::vector<ExpectedTensor>
                    text);
 }
 
+void check_duplicates(const TensorSource& source, const std::map<std::string, std::string>& duplicates,
+                      const HostGroup& group) {
+  agree_after(group, [&] { compare_duplicates(source, duplicates, group); });
+}
+
 std::string updated_config(const std::string& config, DType dtype, std::int64_t vocab_size) {
   const Json parsed = parse_json(config, "config.json");
   std::vector<JsonEdit> edits;
@@ -216,7 +220,7 @@ void import_model(const ImportOptions& options, const HostGroup& group) {
     }
     content.state.values = {{"step", 0}, {"source", options.source}};
   });
-  agree_after(group, [&] { check_duplicates(*source, options.duplicates, group); });
+  check_duplicates(*source, options.duplicates, group);
 
   Draft draft(options.output, group, content);
   draft.write_shared([&](const Draft::WriteBlock& write) {

@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "verne/checkpoint/convert.hpp"
 #include "verne/io/load.hpp"
 #if VERNE_WITH_CUDA
 #include "verne/tensor/cuda_queue.hpp"
@@ -93,6 +94,7 @@ ParallelRuntime make_runtime(const HostGroup& world, const ProcessGrid& grid, co
 }
 
 void load_weights(const ModelSource& model, const HostGroup& world, Engine& engine) {
+  check_duplicates(model.weights(), duplicate_tensors(model.config()), world);
   std::vector<TensorPart> parts = engine.weight_parts(DType::f32);
   for (TensorPart& part : parts)
     if (const TensorInfo* stored = model.weights().find(part.name)) part.dtype = stored->dtype;

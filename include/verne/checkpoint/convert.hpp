@@ -37,6 +37,10 @@ struct ImportOptions {
 void check_tensors(const TensorSource& source, const std::vector<ExpectedTensor>& expected,
                    const std::map<std::string, std::string>& duplicates);
 
+/// Collective. Throws UserError unless each duplicate that the source has holds what its twin does.
+void check_duplicates(const TensorSource& source, const std::map<std::string, std::string>& duplicates,
+                      const HostGroup& group);
+
 /// Collective. Hugging Face folder → checkpoint with its config.json, tokenizer and generation files,
 /// streamed: memory of a rank is a few blocks.
 void import_model(const ImportOptions& options, const HostGroup& group);
