@@ -58,11 +58,13 @@ TextSettings load_text_settings(const PrepareSettings& settings) {
     const bool folder = std::filesystem::is_directory(settings.tokenizer, ignored);
     read_model_config(folder ? settings.tokenizer : settings.tokenizer.parent_path(), model_type,
                       text.render.model_eos_id);
-    const Tokenizer tokenizer = Tokenizer::load(settings.tokenizer);
-    text.tokenizer =
-        settings.special_tokens.empty() ? tokenizer : tokenizer.with_added_tokens(settings.special_tokens);
+    text.tokenizer = Tokenizer::load(settings.tokenizer);
   } else {
-    require_user(settings.special_tokens.empty(), "prepare.special_tokens needs prepare.tokenizer");
+    text.tokenizer = settings.loaded_tokenizer;
+  }
+  if (!settings.special_tokens.empty()) {
+    require_user(text.tokenizer.has_value(), "prepare.special_tokens needs prepare.tokenizer");
+    text.tokenizer = text.tokenizer->with_added_tokens(settings.special_tokens);
   }
   text.render.chat_template = resolve_template(settings.template_name, model_type);
   return text;

@@ -145,7 +145,6 @@ void ModelSource::open_folder(const fs::path& folder) {
     if (auto content = read_side_file(folder, name)) side_files_.tokenizer[name] = std::move(*content);
     files_.push_back(folder / name);
   }
-  if (side_files_.tokenizer.contains("tokenizer.json")) tokenizer_folder_ = folder;
   folder_ = std::make_unique<HfFolder>(folder);
   files_.push_back(folder / "config.json");
   for (const fs::path& file : folder_->files()) files_.push_back(file);
@@ -168,7 +167,6 @@ void ModelSource::open_config(const fs::path& file) {
   const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
   for (const std::string& name : verne::side_files(folder))
     if (auto content = read_side_file(folder, name)) side_files_.tokenizer[name] = std::move(*content);
-  if (side_files_.tokenizer.contains("tokenizer.json")) tokenizer_folder_ = folder;
 }
 
 const TensorSource& ModelSource::weights() const {

@@ -44,8 +44,8 @@ PrepareSettings prepare_settings(const Deck& deck, const ModelSource& model, con
   if (!deck.prepare.tokenizer.empty()) {
     const fs::path given = deck.prepare.tokenizer;
     settings.tokenizer = fs::exists(given) ? given : resolve_model_folder(deck.prepare.tokenizer);
-  } else if (model.tokenizer_folder()) {
-    settings.tokenizer = *model.tokenizer_folder();
+  } else {
+    settings.loaded_tokenizer = model.tokenizer();
   }
   settings.template_name = deck.prepare.template_;
   settings.model_type = std::string(name(model.config().family));

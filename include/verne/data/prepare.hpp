@@ -12,6 +12,7 @@
 #include "verne/data/show.hpp"
 #include "verne/data/split.hpp"
 #include "verne/text/chat_template.hpp"
+#include "verne/text/tokenizer.hpp"
 
 namespace verne {
 
@@ -22,6 +23,7 @@ struct PrepareSettings {
   /// A tokenizer.json or a folder with one; a config.json beside it gives the model family and its EOS.
   /// Empty: all records come tokenized.
   std::filesystem::path tokenizer;
+  std::optional<Tokenizer> loaded_tokenizer;  ///< where `tokenizer` is empty: one that is in no folder
   std::string template_name = "auto";
   std::string model_type;                   ///< for `auto`; empty: of the config.json beside the tokenizer
   std::optional<TokenId> model_eos_id;      ///< absent: of that config.json

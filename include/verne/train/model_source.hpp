@@ -31,8 +31,6 @@ class ModelSource {
   const TensorSource& weights() const;
   /// Files that the manifest fingerprints.
   const std::vector<std::filesystem::path>& files() const { return files_; }
-  /// A folder with the model's tokenizer.json, where it has one on disk.
-  const std::optional<std::filesystem::path>& tokenizer_folder() const { return tokenizer_folder_; }
   /// The model's own tokenizer, where it has one.
   std::optional<Tokenizer> tokenizer() const;
   /// What a checkpoint says of the template that was trained; empty elsewhere.
@@ -50,7 +48,6 @@ class ModelSource {
   SideFiles side_files_;
   std::string origin_;
   std::vector<std::filesystem::path> files_;
-  std::optional<std::filesystem::path> tokenizer_folder_;
   std::unique_ptr<HfFolder> folder_;
   std::unique_ptr<CheckpointReader> checkpoint_;
   std::unique_ptr<TensorSource> grown_;
