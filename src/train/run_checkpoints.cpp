@@ -31,12 +31,12 @@ std::optional<fs::path> RunCheckpoints::find(const Run& run) {
       return newest ? newest->file.string() : "";
     }
     if (resume != "never") return resolve_checkpoint(resume).file.string();
+    fs::remove(directory.path() / "last");
+    fs::remove(directory.path() / "best");
     for (const auto& entry : directory.whole()) {
       log_warning("checkpoint.resume = never: {} is removed", entry.file.string());
       fs::remove(entry.file);
     }
-    fs::remove(directory.path() / "last");
-    fs::remove(directory.path() / "best");
     return "";
   });
   if (path.empty()) return std::nullopt;
@@ -68,6 +68,11 @@ RunProgress RunCheckpoints::restore(const fs::path& file) {
   restore_group(CheckpointGroup::exp_avg_sq, OptimizerState::exp_avg_sq);
   engine_.masters_changed();
   resumed_from_ = progress.step;
+  agree_after(run_.world, [&] {
+    std::error_code elsewhere;
+    const bool going_back = run_.deck.checkpoint.resume != "auto" && fs::equivalent(file, directory_.file(progress.step), elsewhere);
+    if (run_.first_rank() && going_back) discard_after(progress);
+  });
   return progress;
 }
 
@@ -109,32 +114,28 @@ void RunCheckpoints::save(const RunProgress& progress, const std::function<void(
     return;
   }
   save_checkpoint(directory_.file(progress.step), run_.world, queue, all);
-  publish(progress);
+  publish(progress, Holds::everything);
 }
 
 void RunCheckpoints::settle(Wait wait) {
   if (!saving_) return;
   if (wait == Wait::no && run_.world.min(saver_.written() ? 1 : 0) == 0) return;
   saver_.finish();
-  publish(*saving_);
+  publish(*saving_, Holds::everything);
   saving_.reset();
 }
 
-void RunCheckpoints::link_best(const RunProgress& progress) const {
-  if (!progress.best.empty() && progress.best.front().step == progress.step) directory_.set_best(progress.step);
-}
-
-void RunCheckpoints::publish(const RunProgress& progress) {
+void RunCheckpoints::publish(const RunProgress& progress, Holds holds) {
   agree_after(run_.world, [&] {
     if (!run_.first_rank()) return;
-    directory_.set_last(progress.step);
-    link_best(progress);
+    if (holds == Holds::everything) directory_.set_last(progress.step);
+    if (!progress.best.empty() && progress.best.front().step == progress.step) directory_.set_best(progress.step);
     std::vector<std::int64_t> ranking;
     for (const auto& ranked : progress.best) ranking.push_back(ranked.step);
     directory_.prune({.keep = static_cast<int>(run_.deck.checkpoint.keep),
                       .keep_best = static_cast<int>(run_.deck.checkpoint.keep_best), .ranking = ranking,
                       .resumed_from = resumed_from_});
-    log_info("saved {}", directory_.file(progress.step).string());
+    if (holds == Holds::everything) log_info("saved {}", directory_.file(progress.step).string());
   });
 }
 
@@ -149,10 +150,25 @@ bool RunCheckpoints::rank(RunProgress& progress, double value) const {
   return true;
 }
 
-void RunCheckpoints::save_weights(const RunProgress& progress) {
+void RunCheckpoints::save_weights(const RunProgress& progress, const std::function<void()>& before_publishing) {
   settle(Wait::yes);
+  agree_after(run_.world, before_publishing);
   save_checkpoint(directory_.file(progress.step), run_.world, engine_.runtime().compute(), content(progress));
-  agree_after(run_.world, [&] { if (run_.first_rank()) link_best(progress); });
+  publish(progress, Holds::weights);
+}
+
+void RunCheckpoints::discard_after(const RunProgress& progress) const {
+  // The links first: they never point at what is gone.
+  directory_.set_last(progress.step);
+  const auto best = std::find_if(progress.best.begin(), progress.best.end(),
+                                 [&](const auto& ranked) { return fs::exists(directory_.file(ranked.step)); });
+  if (best != progress.best.end()) directory_.set_best(best->step);
+  else fs::remove(directory_.path() / "best");
+  for (const auto& entry : directory_.whole()) {
+    if (entry.step <= progress.step) continue;
+    log_warning("checkpoint.resume goes back to step {}: {} is removed", progress.step, entry.file.string());
+    fs::remove(entry.file);
+  }
 }
 
 }  // namespace verne

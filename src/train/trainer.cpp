@@ -36,10 +36,11 @@ ExitCode Trainer::run() {
     const auto reason = stop_reason(progress_.step);
     progress_.ended = progress_.step == run_.last_step || early_stop();
     const std::int64_t interval = run_.deck.checkpoint.interval;
+    const auto sync_metrics = [this] { if (metrics_) metrics_->sync(); };
     if (progress_.ended || reason || (interval > 0 && progress_.step % interval == 0)) {
-      checkpoints_.save(progress_, [this] { if (metrics_) metrics_->sync(); });
+      checkpoints_.save(progress_, sync_metrics);
     } else if (standing == Standing::among_best) {
-      checkpoints_.save_weights(progress_);
+      checkpoints_.save_weights(progress_, sync_metrics);
     }
     if (reason && !progress_.ended) {
       checkpoints_.settle(RunCheckpoints::Wait::yes);

@@ -67,15 +67,17 @@ class RunCheckpoints {
   /// Whether this step's value of the monitor is among the checkpoint.keep_best best; notes it if so.
   bool rank(RunProgress& progress, double value) const;
   /// A weights-only checkpoint of such a step, where no resumable one is due. Collective.
-  void save_weights(const RunProgress& progress);
+  void save_weights(const RunProgress& progress, const std::function<void()>& before_publishing);
   /// Publishes an asynchronous save once all ranks have written it, or at once where `wait` says so. Collective.
   enum class Wait { no, yes };
   void settle(Wait wait);
 
  private:
   CheckpointContent content(const RunProgress& progress) const;
-  void publish(const RunProgress& progress);
-  void link_best(const RunProgress& progress) const;
+  enum class Holds { everything, weights };
+  void publish(const RunProgress& progress, Holds holds);
+  /// Going back in a run of its own directory: what was saved after `progress` belongs to steps that are done anew.
+  void discard_after(const RunProgress& progress) const;
 
   const Run& run_;
   Engine& engine_;
