@@ -102,7 +102,6 @@ void check_deck(Verb verb, const Deck& deck) {
     case Verb::prepare:
       need(deck.prepare.input, "prepare.input", "the JSONL files");
       need(deck.prepare.output, "prepare.output", "the folder for the token shards");
-      need(deck.prepare.tokenizer, "prepare.tokenizer", "a model folder or a tokenizer.json");
       break;
     case Verb::tokenize:
       need(deck.tokenize.input, "tokenize.input", "the JSONL file");

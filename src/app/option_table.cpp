@@ -273,8 +273,10 @@ void add_prepare(std::vector<Option>& table) {
             "the folder for train.h5, validation.h5, test.h5 and certificate.json");
   const Verbs readers = {Verb::prepare, Verb::train, Verb::score};
   keys.read_by(readers);
-  keys.path("tokenizer", &PrepareSection::tokenizer,
-            "a folder or a tokenizer.json; train and score take model.path's where it is not given");
+  keys.path(
+      "tokenizer", &PrepareSection::tokenizer,
+      "a folder or a tokenizer.json; train and score take model.path's where it is not given, tokenized "
+      "records need none");
   keys.choice("template", &PrepareSection::template_,
               {"auto", "qwen3", "chatml", "llama3", "mistral", "deepseek", "alpaca", "simple", "none"},
               "how a record becomes text; auto: by the model's family");

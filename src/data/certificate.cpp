@@ -15,8 +15,9 @@ double share(std::int64_t part, std::int64_t whole) {
 
 }  // namespace
 
-void PrepareCounts::add_record(Part part, std::int64_t control_spellings) {
+void PrepareCounts::add_record(Part part, RecordForm form, std::int64_t control_spellings) {
   ++at(kRecords + index(part));
+  ++at(kForms + static_cast<std::size_t>(form));
   at(kControlSpellings) += control_spellings;
   if (control_spellings > 0) ++at(kRecordsWithControls);
 }
@@ -67,7 +68,11 @@ Json PrepareCounts::to_json() const {
   Json result = Json::object();
   result["records"] = {{"read", all_records + empty_records()},
                        {"kept", all_records},
-                       {"dropped", {{"without_tokens", empty_records()}}}};
+                       {"dropped", {{"without_tokens", empty_records()}}},
+                       {"forms",
+                        {{"templated", records(RecordForm::templated)},
+                         {"text", records(RecordForm::text)},
+                         {"tokenized", records(RecordForm::tokenized)}}}};
   result["documents"] = all_documents;
   result["control_tokens_spelled"] = {{"occurrences", at(kControlSpellings)},
                                       {"records", at(kRecordsWithControls)}};

@@ -41,7 +41,9 @@ LineDocuments DocumentMaker::make(std::string_view line) {
       renderer_.has_value(),
       "a record of text, but there is no tokenizer; give prepare.tokenizer, a folder or a tokenizer.json, or "
       "tokenized records");
-  Rendered rendered = renderer_->render(std::get<TextRecord>(record.content));
+  const auto& content = std::get<TextRecord>(record.content);
+  result.form = std::holds_alternative<PlainText>(content) ? RecordForm::text : RecordForm::templated;
+  Rendered rendered = renderer_->render(content);
   result.documents = std::move(rendered.documents);
   result.control_spellings = rendered.control_spellings;
   return result;

@@ -235,7 +235,7 @@ PrepareCounts write_documents(const PrepareSettings& settings, const TextSetting
       ++written;
     }
     if (written > 0) {
-      counts.add_record(part, made.control_spellings);
+      counts.add_record(part, made.form, made.control_spellings);
     } else {
       counts.add_empty_record();
     }
@@ -243,6 +243,14 @@ PrepareCounts write_documents(const PrepareSettings& settings, const TextSetting
     return true;
   });
   return counts;
+}
+
+/// What a shard says of its template: records of text alone were rendered as by `none`, tokenized ones by
+/// none that is known.
+std::string_view template_of(const PrepareCounts& counts, ChatTemplate chosen) {
+  if (counts.records(RecordForm::templated) > 0) return template_name(chosen);
+  if (counts.records(RecordForm::text) > 0) return template_name(ChatTemplate::none);
+  return counts.records(RecordForm::tokenized) > 0 ? "" : template_name(chosen);
 }
 
 void print_summary(const PreparedData& data, const PrepareCounts& counts, double elapsed_s,
@@ -315,7 +323,6 @@ PreparedData prepare(const PrepareSettings& settings, const HostGroup& group, st
   const StreamCounts streams = count_records(*inputs, group);
   const Splitter splitter = make_splitter(settings, *inputs, streams, group);
   ShardInfo info;
-  info.chat_template = template_name(text.render.chat_template);
   info.attributes[kFingerprint] = data.fingerprint;
   if (text.tokenizer) {
     info.tokenizer_hash = text.tokenizer->hash();
@@ -332,7 +339,10 @@ PreparedData prepare(const PrepareSettings& settings, const HostGroup& group, st
   counts.sum(group);
   // The shards bear the fingerprint too, so a certificate of older ones is not taken for theirs if this ends
   // here.
-  for (ShardWriter& writer : writers) writer.finish();
+  for (ShardWriter& writer : writers) {
+    writer.set_chat_template(std::string(template_of(counts, text.render.chat_template)));
+    writer.finish();
+  }
   for (const Part part : kParts) {
     PreparedPart& made = data.parts[static_cast<std::size_t>(part)];
     made.records = counts.records(part);

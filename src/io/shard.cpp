@@ -174,6 +174,10 @@ void ShardWriter::append(std::span<const std::uint32_t> tokens, std::span<const 
   state.spill_if_large();
 }
 
+void ShardWriter::set_chat_template(std::string name) {
+  state_->info.chat_template = std::move(name);
+}
+
 ShardWriter::Counts ShardWriter::finish() {
   State& state = *state_;
   const HostGroup& group = state.group;

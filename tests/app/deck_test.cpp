@@ -116,6 +116,9 @@ TEST(CheckDeck, OtherVerbsNameWhatTheyNeed) {
     EXPECT_THAT(check_error(verb, Deck{}), HasSubstr(std::string(key) + " is not given"));
   }
   Deck deck;
+  deck.prepare.input = {"tokenized.jsonl"};
+  deck.prepare.output = "shards";
+  EXPECT_EQ(check_error(Verb::prepare, deck), "no error") << "tokenized records need no tokenizer";
   deck.export_ = {"run", "out", ExportFormat::peft};
   EXPECT_THAT(check_error(Verb::export_, deck), HasSubstr("export.format = peft"));
 }

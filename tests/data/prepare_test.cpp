@@ -69,6 +69,23 @@ class Prepare : public ::testing::Test {
   std::string printed_;
 };
 
+TEST_F(Prepare, ShardsNameTheTemplateThatTheirRecordsWentThrough) {
+  const auto template_of = [&](const std::string& text) {
+    run(settings(text, "chatml"));
+    for (const char* shard : {"train.h5", "validation.h5"})
+      EXPECT_EQ(ShardReader(path("out") / shard).info().chat_template,
+                ShardReader(path("out") / "test.h5").info().chat_template);
+    return ShardReader(path("out") / "train.h5").info().chat_template;
+  };
+  const std::string text = "{\"text\":\"a\"}\n", tokens = "{\"tokens\":[1,2]}\n",
+                    pair = "{\"input\":\"a\",\"output\":\"b\"}\n";
+  EXPECT_EQ(template_of(text + tokens), "none");
+  EXPECT_EQ(template_of(tokens), "");
+  EXPECT_EQ(template_of(text + pair), "chatml");
+  const Json forms = read_certificate(path("out"))->at("records").at("forms");
+  EXPECT_EQ(forms, (Json{{"templated", 1}, {"text", 1}, {"tokenized", 0}}));
+}
+
 TEST_F(Prepare, PromptIsMaskedAndTheAnswerTrained) {
   const PreparedData data =
       run(settings("\xEF\xBB\xBF{\"input\":\"hi\",\"output\":\"yo\",\"id\":3}\r\n\r\n{\"text\":\"all\"}\n"));
@@ -93,7 +110,9 @@ TEST_F(Prepare, CertificateCounts) {
                "\"loss_mask\":[0,0,0]}\n"
                "{\"tokens\":[4,5]}\n"));
   const Json certificate = *read_certificate(path("out"));
-  EXPECT_EQ(certificate["records"].dump(), R"({"read":4,"kept":3,"dropped":{"without_tokens":1}})");
+  EXPECT_EQ(
+      certificate["records"].dump(),
+      R"({"read":4,"kept":3,"dropped":{"without_tokens":1},"forms":{"templated":1,"text":0,"tokenized":2}})");
   EXPECT_EQ(certificate["control_tokens_spelled"].dump(), R"({"occurrences":1,"records":1})");
   // "\n" and abc<|endoftext|> as bytes, and the end token; then three tokens, then two.
   const Json& train = certificate["parts"]["train"];

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "verne/comm/host_group.hpp"
+#include "verne/data/documents.hpp"
 #include "verne/data/split.hpp"
 #include "verne/io/json.hpp"
 #include "verne/text/chat_template.hpp"
@@ -16,7 +17,7 @@ namespace verne {
 /// What happened to the records of a run, counted; `sum` adds the counts of all ranks.
 class PrepareCounts {
  public:
-  void add_record(Part part, std::int64_t control_spellings);
+  void add_record(Part part, RecordForm form, std::int64_t control_spellings);
   void add_document(Part part, const Document& document);
   void add_empty_record() { ++at(kEmptyRecords); }
 
@@ -27,6 +28,7 @@ class PrepareCounts {
   std::int64_t documents(Part part) const { return at(kDocuments + index(part)); }
   std::int64_t tokens(Part part) const { return at(kTokens + index(part)); }
   std::int64_t trained_tokens(Part part) const { return at(kTrained + index(part)); }
+  std::int64_t records(RecordForm form) const { return at(kForms + static_cast<std::size_t>(form)); }
   std::int64_t empty_records() const { return at(kEmptyRecords); }
 
   /// {"records": ..., "documents": ..., "parts": ..., "lengths": ...}
@@ -37,7 +39,8 @@ class PrepareCounts {
   static constexpr std::size_t kRecords = 0, kDocuments = 3, kTokens = 6, kTrained = 9,
                                kUntrainedDocuments = 12;
   static constexpr std::size_t kEmptyRecords = 15, kControlSpellings = 16, kRecordsWithControls = 17;
-  static constexpr std::size_t kHistogram = 18;  ///< [2^i, 2^(i+1)) tokens
+  static constexpr std::size_t kForms = 18;      ///< by RecordForm
+  static constexpr std::size_t kHistogram = 21;  ///< [2^i, 2^(i+1)) tokens
   static constexpr std::size_t kHistogramBins = 40;
 
   static std::size_t index(Part part) { return static_cast<std::size_t>(part); }

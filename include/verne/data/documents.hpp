@@ -11,8 +11,16 @@
 
 namespace verne {
 
+/// How the documents of a record came about.
+enum class RecordForm {
+  templated,  ///< rendered by the template
+  text,       ///< {"text"}, which no template touches
+  tokenized   ///< {"tokens"}
+};
+
 /// The documents of one JSONL line.
 struct LineDocuments {
+  RecordForm form = RecordForm::tokenized;
   std::vector<Document> documents;
   std::string metadata;  ///< a JSON object
   std::int64_t control_spellings = 0;

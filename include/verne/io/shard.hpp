@@ -26,7 +26,7 @@ inline constexpr std::int64_t kShardFormatVersion = 1;
 /// What a shard says about itself.
 struct ShardInfo {
   std::string tokenizer_hash;  ///< identifies the tokenizer; empty where records came tokenized
-  std::string chat_template;   ///< the template's name
+  std::string chat_template;   ///< the template's name; empty where all records came tokenized
   std::map<std::string, std::string> tokenizer_files;  ///< file name → content
   /// Further attributes of "/" (strings), for example the end token; names must not be those of the format.
   std::map<std::string, std::string> attributes;
@@ -49,6 +49,9 @@ class ShardWriter {
   /// One document, this rank's next; `loss_mask` is as long as `tokens`, `metadata` a JSON text. Local.
   void append(std::span<const std::uint32_t> tokens, std::span<const std::uint8_t> loss_mask,
               std::string_view metadata);
+
+  /// What `info` said of the template, where only the records tell. Local; counts on rank 0, before `finish`.
+  void set_chat_template(std::string name);
 
   struct Counts {
     std::int64_t documents = 0, tokens = 0, trained_tokens = 0;
