@@ -131,10 +131,11 @@ std::optional<std::string> Trainer::stop_reason(std::int64_t step) {
 
 void Trainer::stop_if_not_finite(std::int64_t step, const StepResult& result) {
   if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) return;
+  const bool loss = !std::isfinite(result.loss);
   const std::string tensor = engine_.first_not_finite(run_.world);
-  throw SystemError(fmt::format("step {}: the {} is {}; the first tensor with NaN or infinity is {}. The last checkpoint is whole.",
-                                step, std::isfinite(result.loss) ? "gradient norm" : "loss",
-                                std::isfinite(result.loss) ? result.grad_norm : result.loss,
+  throw SystemError(fmt::format("step {}: the {} is {}; the first tensor with NaN or infinity is {}. Checkpoints saved before are whole.",
+                                step, loss ? "loss" : "gradient norm",
+                                std::isnan(loss ? result.loss : result.grad_norm) ? "NaN" : "infinite",
                                 tensor.empty() ? "none: the sum overflowed" : tensor));
 }
 
