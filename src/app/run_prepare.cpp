@@ -25,7 +25,9 @@ ExitCode run_prepare(const VerbRun& run) {
   settings.limit = section.limit;
   settings.seed = static_cast<std::uint64_t>(run.deck().run.seed);
   settings.show = section.show;
-  settings.marking = ::isatty(STDOUT_FILENO) ? Marking::colour : Marking::brackets;
+  // mpirun gives its ranks a terminal as standard output wherever the text goes, but never as standard input.
+  const bool terminal = ::isatty(STDIN_FILENO) != 0 && ::isatty(STDOUT_FILENO) != 0;
+  settings.marking = terminal ? Marking::colour : Marking::brackets;
   prepare(settings, run.session.world(), std::cout);
   std::cout.flush();
   agree_after(run.session.world(), [&] {

@@ -74,6 +74,7 @@ struct Logging::State {
 Logging::Logging(const Options& options) : state_(std::make_unique<State>()) {
   state_->options = options;
   logging::core::get()->remove_all_sinks();
+  logging::core::get()->set_logging_enabled(true);
   logging::core::get()->add_global_attribute("TimeStamp", logging::attributes::local_clock());
   const auto no_delete = [](std::ostream*) {};
   if (options.rank == 0) {
@@ -91,13 +92,17 @@ Logging::Logging(const Options& options) : state_(std::make_unique<State>()) {
 Logging::~Logging() {
   State::remove(state_->screen);
   State::remove(state_->files);
+  logging::core::get()->set_logging_enabled(true);
 }
 
 void Logging::leave_screen() {
   State::remove(state_->screen);
+  // Without a sink Boost.Log would print to standard output in a form of its own.
+  if (state_->files.empty()) logging::core::get()->set_logging_enabled(false);
 }
 
 void Logging::add_file(const std::filesystem::path& file) {
+  logging::core::get()->set_logging_enabled(true);
   if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path());
   auto sink = make_sink(boost::make_shared<std::ofstream>(file, std::ios::app));
   sink->set_filter(severity >= state_->options.level);
