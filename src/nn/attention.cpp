@@ -21,8 +21,9 @@ std::vector<float> rope_table_values(const RopeConfig& rope, std::int64_t positi
       if (wavelength > original / rope.low_freq_factor) {
         f /= static_cast<float>(rope.factor);
       } else if (!(wavelength < original / rope.high_freq_factor)) {
-        const float smooth = (static_cast<float>(original) / wavelength - static_cast<float>(rope.low_freq_factor)) /
-                             static_cast<float>(rope.high_freq_factor - rope.low_freq_factor);
+        const float smooth =
+            (static_cast<float>(original) / wavelength - static_cast<float>(rope.low_freq_factor)) /
+            static_cast<float>(rope.high_freq_factor - rope.low_freq_factor);
         f = (1 - smooth) * f / static_cast<float>(rope.factor) + smooth * f;
       }
     }
@@ -32,8 +33,10 @@ std::vector<float> rope_table_values(const RopeConfig& rope, std::int64_t positi
   for (std::int64_t p = 0; p < positions; ++p) {
     for (std::int64_t j = 0; j < half; ++j) {
       const float angle = static_cast<float>(p) * frequency[static_cast<std::size_t>(j)];
-      table[static_cast<std::size_t>(p * half + j)] = static_cast<float>(std::cos(static_cast<double>(angle)));
-      table[static_cast<std::size_t>((positions + p) * half + j)] = static_cast<float>(std::sin(static_cast<double>(angle)));
+      table[static_cast<std::size_t>(p * half + j)] =
+          static_cast<float>(std::cos(static_cast<double>(angle)));
+      table[static_cast<std::size_t>((positions + p) * half + j)] =
+          static_cast<float>(std::sin(static_cast<double>(angle)));
     }
   }
   return table;
@@ -49,13 +52,20 @@ Attention::Heads Attention::split(const Tensor& projected) const {
 
 void Attention::rotate(Step& step, const Tensor& y, const Tensor& rstd, const Tensor& x,
                        const std::optional<Parameter>& norm, const RopeTable& rope) const {
-  run(step.queue, RopeForward{.y = y, .rstd = rstd, .x = x, .weight = norm ? step.weight(*norm).data : Tensor{},
-                              .cos = rope.cos, .sin = rope.sin, .positions = step.batch.positions, .eps = norm_eps});
+  run(step.queue, RopeForward{.y = y,
+                              .rstd = rstd,
+                              .x = x,
+                              .weight = norm ? step.weight(*norm).data : Tensor{},
+                              .cos = rope.cos,
+                              .sin = rope.sin,
+                              .positions = step.batch.positions,
+                              .eps = norm_eps});
 }
 
 void Attention::rotate_back(Step& step, const Tensor& dx, const Tensor& rstd, const Tensor& x,
                             const std::optional<Parameter>& norm, const RopeTable& rope) const {
-  RopeBackward backward{.dx = dx, .dy = dx, .cos = rope.cos, .sin = rope.sin, .positions = step.batch.positions};
+  RopeBackward backward{
+      .dx = dx, .dy = dx, .cos = rope.cos, .sin = rope.sin, .positions = step.batch.positions};
   if (norm) {
     backward.x = x;
     backward.rstd = rstd;
@@ -92,8 +102,13 @@ void Attention::forward(Step& step, Stream& stream, const RopeTable& rope, Saved
 
   saved.out = step.save(step.dtype, {tokens, heads, head_dim});
   saved.log_sum_exp = step.save(DType::f32, {tokens * heads});
-  run(step.queue, AttentionForward{.out = saved.out, .log_sum_exp = saved.log_sum_exp, .q = rotated_q, .k = rotated_k, .v = v,
-                                   .documents = step.batch.documents, .scale = 1 / std::sqrt(static_cast<double>(head_dim)),
+  run(step.queue, AttentionForward{.out = saved.out,
+                                   .log_sum_exp = saved.log_sum_exp,
+                                   .q = rotated_q,
+                                   .k = rotated_k,
+                                   .v = v,
+                                   .documents = step.batch.documents,
+                                   .scale = 1 / std::sqrt(static_cast<double>(head_dim)),
                                    .window = window});
   output.forward(step, stream.buffer, saved.out.view({tokens, heads * head_dim}));
   stream.delta = stream.buffer;
@@ -115,10 +130,18 @@ void Attention::backward(Step& step, const Tensor& dx, const RopeTable& rope, co
 
   const Tensor dprojected = step.temporary(step.dtype, saved.projected.shape());
   const auto [dq, dk, dv] = split(dprojected);
-  run(step.queue, AttentionBackward{.dq = dq, .dk = dk, .dv = dv, .dout = dout.view({tokens, heads, head_dim}), .q = rotated_q,
-                                    .k = rotated_k, .v = v, .out = saved.out, .log_sum_exp = saved.log_sum_exp,
+  run(step.queue, AttentionBackward{.dq = dq,
+                                    .dk = dk,
+                                    .dv = dv,
+                                    .dout = dout.view({tokens, heads, head_dim}),
+                                    .q = rotated_q,
+                                    .k = rotated_k,
+                                    .v = v,
+                                    .out = saved.out,
+                                    .log_sum_exp = saved.log_sum_exp,
                                     .documents = step.batch.documents,
-                                    .scale = 1 / std::sqrt(static_cast<double>(head_dim)), .window = window});
+                                    .scale = 1 / std::sqrt(static_cast<double>(head_dim)),
+                                    .window = window});
   rotate_back(step, dq, saved.q_rstd, q, q_norm, rope);
   rotate_back(step, dk, saved.k_rstd, k, k_norm, rope);
   qkv.backward(step, dx, dprojected, saved.qkv);
@@ -132,8 +155,10 @@ std::vector<Parameter*> Attention::parameters() {
   return all;
 }
 
-Attention make_attention(const ModelConfig& config, const TensorParallel& tensor, std::int64_t layer, Keep keep) {
-  const std::int64_t ranks = tensor.size(), rank = tensor.rank(), d = config.head_dim, hidden = config.hidden_size;
+Attention make_attention(const ModelConfig& config, const TensorParallel& tensor, std::int64_t layer,
+                         Keep keep) {
+  const std::int64_t ranks = tensor.size(), rank = tensor.rank(), d = config.head_dim,
+                     hidden = config.hidden_size;
   const std::string prefix = fmt::format("model.layers.{}.", layer);
   Attention attention;
   attention.heads = config.heads / ranks;
@@ -143,13 +168,16 @@ Attention make_attention(const ModelConfig& config, const TensorParallel& tensor
   attention.norm_eps = config.norm_eps;
   attention.keep = keep;
   // With fewer kv heads than ranks, ranks/kv_heads neighbours hold the same one.
-  const std::int64_t kv_first = config.kv_heads >= ranks ? rank * attention.kv_heads : rank * config.kv_heads / ranks;
+  const std::int64_t kv_first =
+      config.kv_heads >= ranks ? rank * attention.kv_heads : rank * config.kv_heads / ranks;
 
   Parameter& weight = attention.qkv.linear.weight;
   weight.name = prefix + "self_attn.qkv";
   weight.shape = {(attention.heads + 2 * attention.kv_heads) * d, hidden};
-  const auto add = [&](const char* which, std::int64_t total, std::int64_t first, std::int64_t count, std::int64_t local) {
-    weight.slices.push_back({.name = fmt::format("{}self_attn.{}_proj.weight", prefix, which), .shape = {total * d, hidden},
+  const auto add = [&](const char* which, std::int64_t total, std::int64_t first, std::int64_t count,
+                       std::int64_t local) {
+    weight.slices.push_back({.name = fmt::format("{}self_attn.{}_proj.weight", prefix, which),
+                             .shape = {total * d, hidden},
                              .runs = row_block(first * d, count * d, hidden, local * d),
                              .init_deviation = config.initializer_range});
   };
@@ -169,7 +197,8 @@ Attention make_attention(const ModelConfig& config, const TensorParallel& tensor
       p.name = fmt::format("{}self_attn.{}_norm.weight", prefix, which);
       p.shape = {d};
       p.slices = {{.name = p.name, .shape = {d}, .runs = row_block(0, 1, d, 0), .init_mean = 1}};
-      p.tensor_gradient = tensor.active() ? TensorGradient::partial : TensorGradient::complete;  // own heads only
+      p.tensor_gradient =
+          tensor.active() ? TensorGradient::partial : TensorGradient::complete;  // own heads only
       p.held_by_all_tensor_ranks = true;
       return p;
     };
@@ -181,8 +210,11 @@ Attention make_attention(const ModelConfig& config, const TensorParallel& tensor
   output.name = prefix + "self_attn.o_proj.weight";
   const std::int64_t width = config.heads * d, local = attention.heads * d;
   output.shape = {hidden, local};
-  output.slices = {{.name = output.name, .shape = {hidden, width}, .runs = column_block(hidden, width, rank * local, local),
-                    .init_deviation = config.initializer_range / std::sqrt(2.0 * static_cast<double>(config.layers))}};
+  output.slices = {
+      {.name = output.name,
+       .shape = {hidden, width},
+       .runs = column_block(hidden, width, rank * local, local),
+       .init_deviation = config.initializer_range / std::sqrt(2.0 * static_cast<double>(config.layers))}};
   return attention;
 }
 

@@ -11,7 +11,8 @@ namespace {
 /// While it lives, what layers save goes to the replay arena, which is given back at the end.
 class Replay {
  public:
-  explicit Replay(Step& step) : step_(step), saved_(std::exchange(step.saved, &step.replay)), scope_(step.replay) {}
+  explicit Replay(Step& step)
+      : step_(step), saved_(std::exchange(step.saved, &step.replay)), scope_(step.replay) {}
   ~Replay() { step_.saved = saved_; }
   Replay(const Replay&) = delete;
   Replay& operator=(const Replay&) = delete;
@@ -41,7 +42,8 @@ void Block::backward(Step& step, const Tensor& dx, const RopeTable& rope, const 
   attention.backward(step, dx, rope, saved.attention);
 }
 
-void Block::forward_keeping_nothing(Step& step, const Tensor& out, Stream stream, const RopeTable& rope) const {
+void Block::forward_keeping_nothing(Step& step, const Tensor& out, Stream stream,
+                                    const RopeTable& rope) const {
   const Replay replay(step);
   Saved saved;
   forward(step, stream, rope, saved);
@@ -55,7 +57,8 @@ std::vector<Parameter*> Block::parameters() {
 }
 
 Block make_block(const ModelConfig& config, const TensorParallel& tensor, std::int64_t layer, Keep keep) {
-  return {.attention = make_attention(config, tensor, layer, keep), .mlp = make_mlp(config, tensor, layer, keep)};
+  return {.attention = make_attention(config, tensor, layer, keep),
+          .mlp = make_mlp(config, tensor, layer, keep)};
 }
 
 void RecomputedBlock::forward(Step& step, Stream& stream, const RopeTable& rope, Saved& saved) const {
@@ -67,7 +70,8 @@ void RecomputedBlock::forward(Step& step, Stream& stream, const RopeTable& rope,
   stream.delta = {};
 }
 
-void RecomputedBlock::backward(Step& step, const Tensor& dx, const RopeTable& rope, const Saved& saved) const {
+void RecomputedBlock::backward(Step& step, const Tensor& dx, const RopeTable& rope,
+                               const Saved& saved) const {
   const ArenaScope scratch(step.scratch);
   const Replay replay(step);
   Stream stream{.sum = saved.x, .delta = {}, .buffer = step.temporary(step.dtype, saved.x.shape())};

@@ -15,7 +15,8 @@ using Json = nlohmann::json;
 /// Typed access to one JSON object; null means absent, and messages name the file and the key.
 class Fields {
  public:
-  /// No real model has an extent near this. With at most kMostLayers layers, all counts of parameters and bytes fit 64 bits.
+  /// No real model has an extent near this. With at most kMostLayers layers, all counts of parameters and
+  /// bytes fit 64 bits.
   static constexpr std::int64_t kMost = std::int64_t{1} << 24;
   static constexpr std::int64_t kMostLayers = 4096;
 
@@ -28,19 +29,22 @@ class Fields {
   }
   template <class... Args>
   [[noreturn]] void refuse(const char* key, fmt::format_string<Args...> format, Args&&... args) const {
-    throw UserError(fmt::format("{}: \"{}{}\": {}", origin_, prefix_, key, fmt::format(format, std::forward<Args>(args)...)));
+    throw UserError(fmt::format("{}: \"{}{}\": {}", origin_, prefix_, key,
+                                fmt::format(format, std::forward<Args>(args)...)));
   }
 
   std::optional<std::int64_t> integer(const char* key) const {
     const Json* value = find(key);
     if (!value) return std::nullopt;
-    if (!value->is_number_integer() || (value->is_number_unsigned() && value->get<std::uint64_t>() > INT64_MAX))
+    if (!value->is_number_integer() ||
+        (value->is_number_unsigned() && value->get<std::uint64_t>() > INT64_MAX))
       refuse(key, "found {}, expected an integer", value->dump());
     return value->get<std::int64_t>();
   }
   std::optional<std::int64_t> positive(const char* key) const {
     const auto value = integer(key);
-    if (value && (*value <= 0 || *value > kMost)) refuse(key, "found {}, expected a number from 1 to {}", *value, kMost);
+    if (value && (*value <= 0 || *value > kMost))
+      refuse(key, "found {}, expected a number from 1 to {}", *value, kMost);
     return value;
   }
   std::int64_t required(const char* key) const {
@@ -62,7 +66,8 @@ class Fields {
   }
   std::optional<double> positive_number(const char* key) const {
     const auto value = number(key);
-    if (value && !(*value > 0 && std::isfinite(*value))) refuse(key, "found {}, expected a number above 0", *value);
+    if (value && !(*value > 0 && std::isfinite(*value)))
+      refuse(key, "found {}, expected a number above 0", *value);
     return value;
   }
   std::optional<bool> boolean(const char* key) const {
@@ -96,41 +101,47 @@ constexpr std::array kFamilies = {
 };
 
 const FamilyFacts& facts_of(Family family) {
-  return *std::find_if(kFamilies.begin(), kFamilies.end(), [&](const auto& facts) { return facts.family == family; });
+  return *std::find_if(kFamilies.begin(), kFamilies.end(),
+                       [&](const auto& facts) { return facts.family == family; });
 }
 
 const FamilyFacts& find_family(const Fields& fields) {
   std::string known;
-  for (const auto& facts : kFamilies) known += fmt::format("{}{}", known.empty() ? "" : ", ", facts.model_type);
+  for (const auto& facts : kFamilies)
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", facts.model_type);
   const auto model_type = fields.text("model_type");
   if (!model_type) fields.refuse("model_type", "missing; expected one of {}", known);
-  const auto facts = std::find_if(kFamilies.begin(), kFamilies.end(), [&](const auto& f) { return f.model_type == *model_type; });
-  if (facts == kFamilies.end()) fields.refuse("model_type", "'{}' is not supported; known are {}", *model_type, known);
+  const auto facts = std::find_if(kFamilies.begin(), kFamilies.end(),
+                                  [&](const auto& f) { return f.model_type == *model_type; });
+  if (facts == kFamilies.end())
+    fields.refuse("model_type", "'{}' is not supported; known are {}", *model_type, known);
   const Json* architectures = fields.find("architectures");
-  if (!architectures || !architectures->is_array() || architectures->empty() || !architectures->front().is_string())
-    fields.refuse("architectures", "found {}, expected [\"{}\"]", architectures ? architectures->dump() : "nothing",
-                  facts->architecture);
+  if (!architectures || !architectures->is_array() || architectures->empty() ||
+      !architectures->front().is_string())
+    fields.refuse("architectures", "found {}, expected [\"{}\"]",
+                  architectures ? architectures->dump() : "nothing", facts->architecture);
   const auto architecture = architectures->front().get<std::string>();
   if (architecture != facts->architecture)
-    fields.refuse("architectures", "'{}' does not go with model_type '{}'; expected '{}'", architecture, *model_type,
-                  facts->architecture);
+    fields.refuse("architectures", "'{}' does not go with model_type '{}'; expected '{}'", architecture,
+                  *model_type, facts->architecture);
   return *facts;
 }
 
 /// Fields that change the mathematics of a decoder and that no supported family has.
 void refuse_unsupported(const Fields& fields) {
-  for (const char* key : {"attention_dropout", "residual_dropout", "resid_pdrop", "embd_pdrop", "hidden_dropout",
-                          "hidden_dropout_prob", "attn_pdrop", "mlp_dropout"})
+  for (const char* key : {"attention_dropout", "residual_dropout", "resid_pdrop", "embd_pdrop",
+                          "hidden_dropout", "hidden_dropout_prob", "attn_pdrop", "mlp_dropout"})
     if (const auto value = fields.number(key); value && *value != 0)
       fields.refuse(key, "dropout {} is not supported; set it to 0", *value);
-  for (const char* key : {"attention_bias", "mlp_bias", "qkv_bias", "use_qkv_bias", "use_bias", "lm_head_bias"})
+  for (const char* key :
+       {"attention_bias", "mlp_bias", "qkv_bias", "use_qkv_bias", "use_bias", "lm_head_bias"})
     if (const auto value = fields.boolean(key); value && *value)
       fields.refuse(key, "biases of linear layers are not supported");
-  for (const char* key :
-       {"quantization_config", "num_local_experts", "num_experts", "n_routed_experts", "final_logit_softcapping",
-        "attn_logit_softcapping", "query_pre_attn_scalar", "logits_scaling", "logit_scale", "embedding_multiplier",
-        "residual_multiplier", "attention_multiplier", "attention_chunk_size", "clip_qkv", "no_rope_layers",
-        "block_configs", "mamba_expand", "kv_lora_rank"})
+  for (const char* key : {"quantization_config", "num_local_experts", "num_experts", "n_routed_experts",
+                          "final_logit_softcapping", "attn_logit_softcapping", "query_pre_attn_scalar",
+                          "logits_scaling", "logit_scale", "embedding_multiplier", "residual_multiplier",
+                          "attention_multiplier", "attention_chunk_size", "clip_qkv", "no_rope_layers",
+                          "block_configs", "mamba_expand", "kv_lora_rank"})
     if (fields.find(key)) fields.refuse(key, "changes the model's mathematics and is not supported");
   if (const auto ranks = fields.integer("pretraining_tp"); ranks && *ranks != 1)
     fields.refuse("pretraining_tp", "found {}, only 1 is supported", *ranks);
@@ -155,14 +166,15 @@ void read_rope_scaling(const Fields& rope, const ModelConfig& config, RopeConfig
     const auto low = rope.positive_number("low_freq_factor"), high = rope.positive_number("high_freq_factor");
     if (!low) rope.refuse("low_freq_factor", "missing; rope type 'llama3' needs it");
     if (!high) rope.refuse("high_freq_factor", "missing; rope type 'llama3' needs it");
-    if (*high <= *low) rope.refuse("high_freq_factor", "found {}, expected more than low_freq_factor {}", *high, *low);
+    if (*high <= *low)
+      rope.refuse("high_freq_factor", "found {}, expected more than low_freq_factor {}", *high, *low);
     out.low_freq_factor = *low;
     out.high_freq_factor = *high;
     out.original_max_position_embeddings =
         rope.positive("original_max_position_embeddings").value_or(config.max_positions);
   } else {
-    rope.refuse(rope.find("rope_type") ? "rope_type" : "type", "'{}' is not supported; known are default, linear, llama3",
-                kind);
+    rope.refuse(rope.find("rope_type") ? "rope_type" : "type",
+                "'{}' is not supported; known are default, linear, llama3", kind);
   }
 }
 
@@ -178,7 +190,8 @@ void read_rope(const Fields& fields, const Json& root, ModelConfig& config) {
     if (!object->is_object()) fields.refuse(key, "found {}, expected an object", object->dump());
     const Fields nested(root.at(key), fields.origin(), std::string(key) + ".");
     for (const auto& [name, value] : object->items())
-      if (value.is_object()) nested.refuse(name.c_str(), "rotary embeddings by kind of layer are not supported");
+      if (value.is_object())
+        nested.refuse(name.c_str(), "rotary embeddings by kind of layer are not supported");
     if (const auto theta = nested.positive_number("rope_theta")) rope.theta = *theta;
     if (const auto factor = nested.positive_number("partial_rotary_factor")) partial = factor;
     read_rope_scaling(nested, config, rope);
@@ -186,33 +199,38 @@ void read_rope(const Fields& fields, const Json& root, ModelConfig& config) {
   const double share = partial.value_or(config.family == Family::nemotron ? 0.5 : 1.0);
   if (share > 1) fields.refuse("partial_rotary_factor", "found {}, expected at most 1", share);
   if (config.family != Family::nemotron && share != 1)
-    fields.refuse("partial_rotary_factor", "found {}; model_type '{}' rotates whole heads", share, name(config.family));
+    fields.refuse("partial_rotary_factor", "found {}; model_type '{}' rotates whole heads", share,
+                  name(config.family));
   rope.rotary_dim = static_cast<std::int64_t>(static_cast<double>(config.head_dim) * share);
   if (rope.rotary_dim < 2 || rope.rotary_dim % 2 != 0)
-    fields.refuse("partial_rotary_factor", "{} of {} components rotate, expected an even number", rope.rotary_dim,
-                  config.head_dim);
+    fields.refuse("partial_rotary_factor", "{} of {} components rotate, expected an even number",
+                  rope.rotary_dim, config.head_dim);
 }
 
-/// transformers: mistral has one window for all layers; qwen3 from max_window_layers on, if use_sliding_window;
-/// `layer_types`, where written, says it layer by layer.
+/// transformers: mistral has one window for all layers; qwen3 from max_window_layers on, if
+/// use_sliding_window; `layer_types`, where written, says it layer by layer.
 void read_windows(const Fields& fields, ModelConfig& config) {
   config.windows.assign(static_cast<std::size_t>(config.layers), 0);
   const auto window = fields.positive("sliding_window");
-  const bool wanted = config.family == Family::mistral ||
-                      (config.family == Family::qwen3 && fields.boolean("use_sliding_window").value_or(false));
+  const bool wanted =
+      config.family == Family::mistral ||
+      (config.family == Family::qwen3 && fields.boolean("use_sliding_window").value_or(false));
   const Json* types = fields.find("layer_types");
   if (types && (!types->is_array() || std::ssize(*types) != config.layers))
     fields.refuse("layer_types", "expected a list of {} entries, one a layer", config.layers);
-  const std::int64_t first = config.family == Family::qwen3 ? fields.index("max_window_layers").value_or(28) : 0;
+  const std::int64_t first =
+      config.family == Family::qwen3 ? fields.index("max_window_layers").value_or(28) : 0;
   for (std::int64_t layer = 0; layer < config.layers; ++layer) {
     bool slides = wanted && window && layer >= first;
     if (types) {
       const Json& type = (*types)[static_cast<std::size_t>(layer)];
       if (type != "full_attention" && type != "sliding_attention")
-        fields.refuse("layer_types", "entry {} is {}, expected \"full_attention\" or \"sliding_attention\"", layer, type.dump());
+        fields.refuse("layer_types", "entry {} is {}, expected \"full_attention\" or \"sliding_attention\"",
+                      layer, type.dump());
       slides = type == "sliding_attention";
       if (slides && !(window && wanted))
-        fields.refuse("layer_types", "entry {} is \"sliding_attention\" but no sliding window is in force", layer);
+        fields.refuse("layer_types", "entry {} is \"sliding_attention\" but no sliding window is in force",
+                      layer);
     }
     if (slides) config.windows[static_cast<std::size_t>(layer)] = *window;
   }
@@ -220,7 +238,8 @@ void read_windows(const Fields& fields, ModelConfig& config) {
 
 void read_special_tokens(const Fields& fields, ModelConfig& config) {
   config.bos_token_id = fields.find("bos_token_id") && fields.find("bos_token_id")->is_array()
-                            ? std::nullopt : fields.index("bos_token_id");
+                            ? std::nullopt
+                            : fields.index("bos_token_id");
   const Json* eos = fields.find("eos_token_id");
   if (!eos) return;
   const auto add = [&](const Json& id) {
@@ -228,8 +247,10 @@ void read_special_tokens(const Fields& fields, ModelConfig& config) {
       fields.refuse("eos_token_id", "found {}, expected an id or a list of ids", eos->dump());
     config.eos_token_ids.push_back(id.get<std::int64_t>());
   };
-  if (eos->is_array()) std::for_each(eos->begin(), eos->end(), add);
-  else add(*eos);
+  if (eos->is_array())
+    std::for_each(eos->begin(), eos->end(), add);
+  else
+    add(*eos);
 }
 
 Json parse_object(std::string_view text, const std::string& origin) {
@@ -252,7 +273,9 @@ Json parse_object(std::string_view text, const std::string& origin) {
 
 }  // namespace
 
-std::string_view name(Family family) { return facts_of(family).model_type; }
+std::string_view name(Family family) {
+  return facts_of(family).model_type;
+}
 
 ModelConfig parse_model_config(std::string_view json_text, const std::string& origin) {
   const Json root = parse_object(json_text, origin);
@@ -269,36 +292,40 @@ ModelConfig parse_model_config(std::string_view json_text, const std::string& or
   config.heads = fields.required("num_attention_heads");
   config.kv_heads = fields.positive("num_key_value_heads").value_or(config.heads);
   if (config.heads % config.kv_heads != 0)
-    fields.refuse("num_key_value_heads", "{} does not divide num_attention_heads {}", config.kv_heads, config.heads);
+    fields.refuse("num_key_value_heads", "{} does not divide num_attention_heads {}", config.kv_heads,
+                  config.heads);
   if (const auto head_dim = fields.positive("head_dim")) {
     config.head_dim = *head_dim;
   } else {
     if (config.hidden_size % config.heads != 0)
-      fields.refuse("num_attention_heads", "{} does not divide hidden_size {} and no head_dim is given", config.heads,
-                    config.hidden_size);
+      fields.refuse("num_attention_heads", "{} does not divide hidden_size {} and no head_dim is given",
+                    config.heads, config.hidden_size);
     config.head_dim = config.hidden_size / config.heads;
   }
   if (config.heads * config.head_dim > Fields::kMost)
-    fields.refuse("head_dim", "{} heads of {} components are more than {} in all", config.heads, config.head_dim,
-                  Fields::kMost);
+    fields.refuse("head_dim", "{} heads of {} components are more than {} in all", config.heads,
+                  config.head_dim, Fields::kMost);
   config.max_positions = fields.positive("max_position_embeddings").value_or(2048);
   const std::string activation = fields.text("hidden_act").value_or(std::string(facts.activation));
   if (activation != facts.activation)
-    fields.refuse("hidden_act", "'{}' is not supported for model_type '{}'; expected '{}'", activation, facts.model_type,
-                  facts.activation);
+    fields.refuse("hidden_act", "'{}' is not supported for model_type '{}'; expected '{}'", activation,
+                  facts.model_type, facts.activation);
   config.norm = facts.family == Family::nemotron ? NormKind::layer_norm_1p : NormKind::rms;
   config.mlp = facts.family == Family::nemotron ? MlpKind::squared_relu : MlpKind::swiglu;
   config.qk_norm = facts.family == Family::qwen3;
   const std::string eps_key(facts.eps_key);
-  config.norm_eps = fields.positive_number(eps_key.c_str()).value_or(facts.family == Family::nemotron ? 1e-5 : 1e-6);
+  config.norm_eps =
+      fields.positive_number(eps_key.c_str()).value_or(facts.family == Family::nemotron ? 1e-5 : 1e-6);
   config.tied = fields.boolean("tie_word_embeddings").value_or(false);
   config.initializer_range = fields.positive_number("initializer_range").value_or(0.02);
   refuse_unsupported(fields);
   read_rope(fields, root, config);
   read_windows(fields, config);
   read_special_tokens(fields, config);
-  if (auto dtype = fields.text("dtype")) config.stored_dtype = *dtype;
-  else if (auto torch_dtype = fields.text("torch_dtype")) config.stored_dtype = *torch_dtype;
+  if (auto dtype = fields.text("dtype"))
+    config.stored_dtype = *dtype;
+  else if (auto torch_dtype = fields.text("torch_dtype"))
+    config.stored_dtype = *torch_dtype;
   return config;
 }
 
@@ -307,7 +334,9 @@ std::vector<WeightSpec> weight_specs(const ModelConfig& config) {
   const std::int64_t q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
   const bool norm_bias = config.norm == NormKind::layer_norm_1p;
   std::vector<WeightSpec> specs;
-  const auto add = [&](std::string name, std::vector<std::int64_t> shape) { specs.push_back({std::move(name), std::move(shape)}); };
+  const auto add = [&](std::string name, std::vector<std::int64_t> shape) {
+    specs.push_back({std::move(name), std::move(shape)});
+  };
   const auto add_norm = [&](const std::string& prefix) {
     add(prefix + ".weight", {hidden});
     if (norm_bias) add(prefix + ".bias", {hidden});
@@ -347,7 +376,8 @@ std::int64_t ModelConfig::parameter_count() const {
 double ModelConfig::training_flops_per_token(std::int64_t seq_length) const {
   const double matmul_weights =
       static_cast<double>(parameter_count()) - (tied ? 0.0 : static_cast<double>(vocab_size * hidden_size));
-  const double attention = 2.0 * static_cast<double>(layers * heads * head_dim) * static_cast<double>(seq_length);
+  const double attention =
+      2.0 * static_cast<double>(layers * heads * head_dim) * static_cast<double>(seq_length);
   return 6 * matmul_weights + 3 * attention;
 }
 

@@ -17,8 +17,11 @@ VocabularyBlock vocabulary_block(std::int64_t vocabulary, int rank, int ranks) {
 
 void Embedding::forward(Step& step, const Tensor& y) const {
   const ArenaScope scope(step.scratch);
-  const Tensor partial = step.tensor.shards_sequence() ? step.temporary(y.dtype(), {step.tokens(), y.size(1)}) : y;
-  run(step.queue, EmbeddingForward{.y = partial, .weight = step.weight(weight).data, .tokens = step.batch.tokens,
+  const Tensor partial =
+      step.tensor.shards_sequence() ? step.temporary(y.dtype(), {step.tokens(), y.size(1)}) : y;
+  run(step.queue, EmbeddingForward{.y = partial,
+                                   .weight = step.weight(weight).data,
+                                   .tokens = step.batch.tokens,
                                    .first_row = block.first});
   reduce_to_stream(step, y, partial);  // one rank holds each row, the others gave zeros: the sum is exact
 }
@@ -27,8 +30,11 @@ void Embedding::backward(Step& step, const Tensor& dy) const {
   if (!weight.trainable) return;
   const ArenaScope scope(step.scratch);
   const Gradient gradient = step.grad(weight);
-  run(step.queue, EmbeddingBackward{.dweight = gradient.tensor, .accumulate = gradient.accumulate,
-                                    .dy = gather_stream(step, dy), .tokens = step.batch.tokens, .first_row = block.first});
+  run(step.queue, EmbeddingBackward{.dweight = gradient.tensor,
+                                    .accumulate = gradient.accumulate,
+                                    .dy = gather_stream(step, dy),
+                                    .tokens = step.batch.tokens,
+                                    .first_row = block.first});
   step.grad_done(weight);
 }
 
@@ -39,7 +45,8 @@ Embedding make_embedding(const ModelConfig& config, const TensorParallel& tensor
   Parameter& weight = embedding.weight;
   weight.name = "model.embed_tokens.weight";
   weight.shape = {block.rows, config.hidden_size};
-  weight.slices = {{.name = weight.name, .shape = {config.vocab_size, config.hidden_size},
+  weight.slices = {{.name = weight.name,
+                    .shape = {config.vocab_size, config.hidden_size},
                     .runs = row_block(block.first, block.valid, config.hidden_size, 0),
                     .init_deviation = config.initializer_range}};
   weight.uses = config.tied ? 2 : 1;

@@ -17,7 +17,10 @@ void multiply_gradient(Step& step, const Parameter& weight, const Tensor& dy, co
   if (!weight.trainable) return;
   const Gradient gradient = step.grad(weight);
   // dW = dyᵀ·x
-  run(step.queue, Matmul{.d = gradient.tensor, .a = dy, .b = x, .transpose_a = Transpose::yes,
+  run(step.queue, Matmul{.d = gradient.tensor,
+                         .a = dy,
+                         .b = x,
+                         .transpose_a = Transpose::yes,
                          .accumulate = gradient.accumulate});
   step.grad_done(weight);
 }
@@ -42,7 +45,8 @@ void reduce_to_stream(Step& step, const Tensor& y, const Tensor& partial) {
 
 void ColumnLinear::forward(Step& step, const Tensor& y, const Tensor& x) const {
   const ArenaScope scope(step.scratch);
-  run(step.queue, Matmul{.d = y, .a = gather_stream(step, x), .b = step.weight(weight), .transpose_b = Transpose::yes});
+  run(step.queue,
+      Matmul{.d = y, .a = gather_stream(step, x), .b = step.weight(weight), .transpose_b = Transpose::yes});
 }
 
 void ColumnLinear::backward(Step& step, const Tensor& dx, const Tensor& dy, const Tensor& x) const {
@@ -58,7 +62,8 @@ void ColumnLinear::backward(Step& step, const Tensor& dx, const Tensor& dy, cons
   Pending gathered, reduced;
   if (sharded && weight.trainable) {
     whole_x = step.temporary(x.dtype(), {step.tokens(), width});
-    gathered = start(step, [&](Queue& queue) { return step.tensor.communicator->all_gather(queue, whole_x, x); });
+    gathered =
+        start(step, [&](Queue& queue) { return step.tensor.communicator->all_gather(queue, whole_x, x); });
   }
   const Tensor partial = sharded ? step.temporary(dx.dtype(), {step.tokens(), width}) : dx;
   run(step.queue, Matmul{.d = partial, .a = dy, .b = step.weight(weight)});
@@ -73,7 +78,8 @@ void ColumnLinear::backward(Step& step, const Tensor& dx, const Tensor& dy, cons
 
 void RowLinear::forward(Step& step, const Tensor& y, const Tensor& x) const {
   const ArenaScope scope(step.scratch);
-  const Tensor partial = step.tensor.shards_sequence() ? step.temporary(y.dtype(), {step.tokens(), y.size(1)}) : y;
+  const Tensor partial =
+      step.tensor.shards_sequence() ? step.temporary(y.dtype(), {step.tokens(), y.size(1)}) : y;
   run(step.queue, Matmul{.d = partial, .a = x, .b = step.weight(weight), .transpose_b = Transpose::yes});
   reduce_to_stream(step, y, partial);
 }

@@ -17,16 +17,20 @@ std::int64_t slice_tokens(std::int64_t columns) {
 }
 
 /// Statistics of this rank's block, gathered from all tensor ranks and combined.
-void cross_entropy_forward(Step& step, const VocabularyBlock& block, const Tensor& logits, const Tensor& targets,
-                           const Tensor& log_probability, const Tensor& log_sum_exp) {
+void cross_entropy_forward(Step& step, const VocabularyBlock& block, const Tensor& logits,
+                           const Tensor& targets, const Tensor& log_probability, const Tensor& log_sum_exp) {
   const ArenaScope scope(step.scratch);
   const std::int64_t tokens = logits.size(0);
   const Tensor all = step.temporary(DType::f32, {step.tensor.size(), tokens, 3});
   const Tensor own = all.rows(step.tensor.rank(), 1).view({tokens, 3});
-  run(step.queue, CrossEntropyStatistics{.stats = own, .logits = logits, .targets = targets, .first_column = block.first,
+  run(step.queue, CrossEntropyStatistics{.stats = own,
+                                         .logits = logits,
+                                         .targets = targets,
+                                         .first_column = block.first,
                                          .valid_columns = block.valid});
   if (step.tensor.active()) step.tensor.communicator->all_gather(step.queue, all, own).wait(step.queue);
-  run(step.queue, CrossEntropyCombine{.log_probability = log_probability, .log_sum_exp = log_sum_exp, .stats = all});
+  run(step.queue,
+      CrossEntropyCombine{.log_probability = log_probability, .log_sum_exp = log_sum_exp, .stats = all});
 }
 
 }  // namespace
@@ -42,7 +46,9 @@ void LossHead::forward(Step& step, const Parameter& projection, Stream& stream, 
   const Tensor x = gather_stream(step, normalised);
   const Tensor weight = step.weight(projection).data;
   const bool sharded = step.tensor.shards_sequence();
-  const Tensor dx = !train ? Tensor{} : sharded ? step.temporary(step.dtype, {tokens, hidden}) : saved.dnormalised;
+  const Tensor dx = !train    ? Tensor{}
+                    : sharded ? step.temporary(step.dtype, {tokens, hidden})
+                              : saved.dnormalised;
 
   const std::int64_t most = std::min(tokens, slice_tokens(block.rows));
   const Tensor logits_memory = step.temporary(step.dtype, {most, block.rows});
@@ -56,14 +62,23 @@ void LossHead::forward(Step& step, const Parameter& projection, Stream& stream, 
     const Tensor logits = logits_memory.rows(0, count), log_sum_exp = log_sum_exp_memory.rows(0, count);
     run(step.queue, Matmul{.d = logits, .a = rows, .b = weight, .transpose_b = Transpose::yes});
     cross_entropy_forward(step, block, logits, targets, log_probability, log_sum_exp);
-    run(step.queue, MaskedSum{.total = step.batch.loss_sum, .values = log_probability, .mask = mask, .factor = -1});
+    run(step.queue,
+        MaskedSum{.total = step.batch.loss_sum, .values = log_probability, .mask = mask, .factor = -1});
     if (!train) continue;
-    run(step.queue, CrossEntropyBackward{.dlogits = logits, .logits = logits, .targets = targets, .log_sum_exp = log_sum_exp,
-                                         .loss_mask = mask, .scale = step.batch.loss_scale, .first_column = block.first,
+    run(step.queue, CrossEntropyBackward{.dlogits = logits,
+                                         .logits = logits,
+                                         .targets = targets,
+                                         .log_sum_exp = log_sum_exp,
+                                         .loss_mask = mask,
+                                         .scale = step.batch.loss_scale,
+                                         .first_column = block.first,
                                          .valid_columns = block.valid});
     run(step.queue, Matmul{.d = dx.rows(first, count), .a = logits, .b = weight});
     if (!projection.trainable) continue;
-    run(step.queue, Matmul{.d = dweight.tensor, .a = logits, .b = rows, .transpose_a = Transpose::yes,
+    run(step.queue, Matmul{.d = dweight.tensor,
+                           .a = logits,
+                           .b = rows,
+                           .transpose_a = Transpose::yes,
                            .accumulate = dweight.accumulate});
     dweight.accumulate = Accumulate::yes;
   }
@@ -82,7 +97,9 @@ void LossHead::logits(Step& step, const Parameter& projection, Stream& stream, c
   const Tensor normalised = step.temporary(step.dtype, stream.sum.shape());
   Norm::Saved saved;
   norm.forward(step, normalised, stream, saved);
-  run(step.queue, Matmul{.d = out, .a = gather_stream(step, normalised), .b = step.weight(projection),
+  run(step.queue, Matmul{.d = out,
+                         .a = gather_stream(step, normalised),
+                         .b = step.weight(projection),
                          .transpose_b = Transpose::yes});
 }
 

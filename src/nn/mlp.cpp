@@ -20,8 +20,8 @@ void Mlp::forward(Step& step, Stream& stream, Saved& saved) const {
   saved.projected = step.save(step.dtype, {step.tokens(), up.linear.weight.shape[0]});
   up.forward(step, saved.projected, stream, saved.up);
   const Shape shape = {step.tokens(), inner()};
-  const Tensor activated =
-      keep == Keep::stored ? saved.activated = step.save(step.dtype, shape) : step.temporary(step.dtype, shape);
+  const Tensor activated = keep == Keep::stored ? saved.activated = step.save(step.dtype, shape)
+                                                : step.temporary(step.dtype, shape);
   activate(step, activated, saved.projected);
   down.forward(step, stream.buffer, activated);
   stream.delta = stream.buffer;
@@ -61,8 +61,10 @@ Mlp make_mlp(const ModelConfig& config, const TensorParallel& tensor, std::int64
   mlp.keep = keep;
   Parameter& up = mlp.up.linear.weight;
   const auto add = [&](const char* which, std::int64_t local_row) {
-    up.slices.push_back({.name = fmt::format("{}mlp.{}_proj.weight", prefix, which), .shape = {inner, hidden},
-                         .runs = row_block(first, local, hidden, local_row), .init_deviation = config.initializer_range});
+    up.slices.push_back({.name = fmt::format("{}mlp.{}_proj.weight", prefix, which),
+                         .shape = {inner, hidden},
+                         .runs = row_block(first, local, hidden, local_row),
+                         .init_deviation = config.initializer_range});
   };
   if (config.mlp == MlpKind::swiglu) {
     up.name = prefix + "mlp.gate_up";
@@ -79,8 +81,11 @@ Mlp make_mlp(const ModelConfig& config, const TensorParallel& tensor, std::int64
   Parameter& down = mlp.down.weight;
   down.name = prefix + "mlp.down_proj.weight";
   down.shape = {hidden, local};
-  down.slices = {{.name = down.name, .shape = {hidden, inner}, .runs = column_block(hidden, inner, first, local),
-                  .init_deviation = config.initializer_range / std::sqrt(2.0 * static_cast<double>(config.layers))}};
+  down.slices = {
+      {.name = down.name,
+       .shape = {hidden, inner},
+       .runs = column_block(hidden, inner, first, local),
+       .init_deviation = config.initializer_range / std::sqrt(2.0 * static_cast<double>(config.layers))}};
   return mlp;
 }
 

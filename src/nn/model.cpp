@@ -33,7 +33,8 @@ void check_layout(const ModelConfig& config, int tensor_ranks) {
   for (int ranks = 1; ranks <= config.heads; ++ranks)
     if (layout_fits(config, ranks)) fitting.push_back(ranks);
   throw_user_error(
-      "parallel.tensor = {}: it must divide num_attention_heads {} and intermediate_size {}, and num_key_value_heads {} must "
+      "parallel.tensor = {}: it must divide num_attention_heads {} and intermediate_size {}, and "
+      "num_key_value_heads {} must "
       "divide it or be divided by it; tensor sizes that fit this model: {}",
       tensor_ranks, config.heads, config.intermediate_size, config.kv_heads, fmt::join(fitting, ", "));
 }
@@ -44,8 +45,10 @@ Model::Model(const ModelConfig& config, const TensorParallel& tensor, Recompute 
   const Keep keep = recompute == Recompute::selective ? Keep::rebuilt : Keep::stored;
   for (std::int64_t layer = 0; layer < config.layers; ++layer) {
     Block block = make_block(config, tensor, layer, keep);
-    if (recompute == Recompute::full) layers_.emplace_back(RecomputedBlock{std::move(block)});
-    else layers_.emplace_back(std::move(block));
+    if (recompute == Recompute::full)
+      layers_.emplace_back(RecomputedBlock{std::move(block)});
+    else
+      layers_.emplace_back(std::move(block));
   }
   head_ = make_loss_head(config, tensor);
   if (!config.tied) projection_ = make_projection(config, tensor);
@@ -63,7 +66,8 @@ std::vector<Parameter*> Model::parameters() {
 void Model::forward(Step& step, const RopeTable& rope, Saved& saved) const {
   const ArenaScope scope(step.scratch);
   const Shape shape = {step.stream_tokens(), config_.hidden_size};
-  Stream stream{.sum = step.save(step.dtype, shape), .delta = {}, .buffer = step.temporary(step.dtype, shape)};
+  Stream stream{
+      .sum = step.save(step.dtype, shape), .delta = {}, .buffer = step.temporary(step.dtype, shape)};
   embedding_.forward(step, stream.sum);
   saved.layers.resize(layers_.size());
   for (std::size_t i = 0; i < layers_.size(); ++i) {
@@ -94,7 +98,8 @@ void Model::backward(Step& step, const RopeTable& rope, const Saved& saved) cons
 
 Stream Model::run_layers_keeping_nothing(Step& step, const RopeTable& rope) const {
   const Shape shape = {step.stream_tokens(), config_.hidden_size};
-  Stream stream{.sum = step.temporary(step.dtype, shape), .delta = {}, .buffer = step.temporary(step.dtype, shape)};
+  Stream stream{
+      .sum = step.temporary(step.dtype, shape), .delta = {}, .buffer = step.temporary(step.dtype, shape)};
   embedding_.forward(step, stream.sum);
   for (const auto& layer : layers_) block_of(layer).forward_keeping_nothing(step, stream.sum, stream, rope);
   return stream;

@@ -13,13 +13,25 @@ void Norm::forward(Step& step, const Tensor& y, Stream& stream, Saved& saved) co
   const Tensor sum = stream.delta ? step.save(step.dtype, stream.sum.shape()) : Tensor{};
   saved.rstd = step.save(DType::f32, {rows});
   if (kind == NormKind::rms) {
-    run(step.queue, RmsNormForward{.y = y, .rstd = saved.rstd, .sum = sum, .x = stream.sum, .residual = stream.delta,
-                                   .weight = step.weight(weight).data, .eps = eps});
+    run(step.queue, RmsNormForward{.y = y,
+                                   .rstd = saved.rstd,
+                                   .sum = sum,
+                                   .x = stream.sum,
+                                   .residual = stream.delta,
+                                   .weight = step.weight(weight).data,
+                                   .eps = eps});
   } else {
     saved.mean = step.save(DType::f32, {rows});
-    run(step.queue, LayerNormForward{.y = y, .mean = saved.mean, .rstd = saved.rstd, .sum = sum, .x = stream.sum,
-                                     .residual = stream.delta, .weight = step.weight(weight).data,
-                                     .bias = step.weight(bias).data, .eps = eps, .weight_offset = kGainOffset});
+    run(step.queue, LayerNormForward{.y = y,
+                                     .mean = saved.mean,
+                                     .rstd = saved.rstd,
+                                     .sum = sum,
+                                     .x = stream.sum,
+                                     .residual = stream.delta,
+                                     .weight = step.weight(weight).data,
+                                     .bias = step.weight(bias).data,
+                                     .eps = eps,
+                                     .weight_offset = kGainOffset});
   }
   if (sum) stream.sum = sum;
   stream.delta = {};
@@ -30,11 +42,18 @@ void Norm::rebuild(Step& step, const Tensor& y, const Saved& saved) const {
   const ArenaScope scope(step.scratch);
   const Tensor rstd = step.temporary(DType::f32, saved.rstd.shape());
   if (kind == NormKind::rms) {
-    run(step.queue, RmsNormForward{.y = y, .rstd = rstd, .x = saved.s, .weight = step.weight(weight).data, .eps = eps});
+    run(step.queue,
+        RmsNormForward{.y = y, .rstd = rstd, .x = saved.s, .weight = step.weight(weight).data, .eps = eps});
   } else {
     const Tensor mean = step.temporary(DType::f32, saved.rstd.shape());
-    run(step.queue, LayerNormForward{.y = y, .mean = mean, .rstd = rstd, .x = saved.s, .weight = step.weight(weight).data,
-                                     .bias = step.weight(bias).data, .eps = eps, .weight_offset = kGainOffset});
+    run(step.queue, LayerNormForward{.y = y,
+                                     .mean = mean,
+                                     .rstd = rstd,
+                                     .x = saved.s,
+                                     .weight = step.weight(weight).data,
+                                     .bias = step.weight(bias).data,
+                                     .eps = eps,
+                                     .weight_offset = kGainOffset});
   }
 }
 
@@ -42,16 +61,30 @@ void Norm::backward(Step& step, const Tensor& dx, const Tensor& dy, const Saved&
   const auto gradient = [&](const Parameter& p) { return p.trainable ? step.grad(p) : Gradient{}; };
   if (kind == NormKind::rms) {
     const Gradient dweight = gradient(weight);
-    run(step.queue, RmsNormBackward{.dx = dx, .dweight = dweight.tensor, .accumulate_dweight = dweight.accumulate, .dy = dy,
-                                    .dsum = dx, .s = saved.s, .rstd = saved.rstd, .weight = step.weight(weight).data});
+    run(step.queue, RmsNormBackward{.dx = dx,
+                                    .dweight = dweight.tensor,
+                                    .accumulate_dweight = dweight.accumulate,
+                                    .dy = dy,
+                                    .dsum = dx,
+                                    .s = saved.s,
+                                    .rstd = saved.rstd,
+                                    .weight = step.weight(weight).data});
     step.grad_done(weight);
     return;
   }
   const Gradient dweight = gradient(weight), dbias = gradient(bias);
-  run(step.queue, LayerNormBackward{.dx = dx, .dweight = dweight.tensor, .dbias = dbias.tensor,
-                                    .accumulate_dweight = dweight.accumulate, .accumulate_dbias = dbias.accumulate,
-                                    .dy = dy, .dsum = dx, .s = saved.s, .mean = saved.mean, .rstd = saved.rstd,
-                                    .weight = step.weight(weight).data, .weight_offset = kGainOffset});
+  run(step.queue, LayerNormBackward{.dx = dx,
+                                    .dweight = dweight.tensor,
+                                    .dbias = dbias.tensor,
+                                    .accumulate_dweight = dweight.accumulate,
+                                    .accumulate_dbias = dbias.accumulate,
+                                    .dy = dy,
+                                    .dsum = dx,
+                                    .s = saved.s,
+                                    .mean = saved.mean,
+                                    .rstd = saved.rstd,
+                                    .weight = step.weight(weight).data,
+                                    .weight_offset = kGainOffset});
   step.grad_done(weight);
   step.grad_done(bias);
 }

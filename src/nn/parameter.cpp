@@ -6,14 +6,21 @@
 
 namespace verne {
 
-std::vector<ElementRuns> row_block(std::int64_t first, std::int64_t count, std::int64_t width, std::int64_t local_row) {
+std::vector<ElementRuns> row_block(std::int64_t first, std::int64_t count, std::int64_t width,
+                                   std::int64_t local_row) {
   if (count <= 0) return {};
   return {{.global = first * width, .local = local_row * width, .length = count * width}};
 }
 
-std::vector<ElementRuns> column_block(std::int64_t rows, std::int64_t width, std::int64_t first, std::int64_t count) {
+std::vector<ElementRuns> column_block(std::int64_t rows, std::int64_t width, std::int64_t first,
+                                      std::int64_t count) {
   if (count == width) return row_block(0, rows, width, 0);
-  return {{.global = first, .local = 0, .length = count, .count = rows, .global_stride = width, .local_stride = count}};
+  return {{.global = first,
+           .local = 0,
+           .length = count,
+           .count = rows,
+           .global_stride = width,
+           .local_stride = count}};
 }
 
 std::vector<ElementRuns> clip_runs(const std::vector<ElementRuns>& runs, std::int64_t begin, std::int64_t end,
@@ -24,7 +31,9 @@ std::vector<ElementRuns> clip_runs(const std::vector<ElementRuns>& runs, std::in
     const std::int64_t local = r.local + i * r.local_stride;
     const std::int64_t from = std::max(local, begin), to = std::min(local + r.length, end);
     if (from < to)
-      clipped.push_back({.global = r.global + i * r.global_stride + (from - local), .local = from + shift, .length = to - from});
+      clipped.push_back({.global = r.global + i * r.global_stride + (from - local),
+                         .local = from + shift,
+                         .length = to - from});
   };
   for (const ElementRuns& r : runs) {
     if (r.count == 1) {

@@ -7,8 +7,8 @@ namespace {
 constexpr std::int64_t kAlignment = 64;  // elements: 128 bytes of bf16
 }
 
-ParameterStore::ParameterStore(Queue& queue, const std::vector<Parameter*>& parameters, DType dtype, int data_ranks,
-                               std::int64_t bucket_elements, Purpose purpose)
+ParameterStore::ParameterStore(Queue& queue, const std::vector<Parameter*>& parameters, DType dtype,
+                               int data_ranks, std::int64_t bucket_elements, Purpose purpose)
     : parameters_(parameters), places_(parameters.size()), dtype_(dtype) {
   for (std::size_t i = 0; i < parameters_.size(); ++i) parameters_[i]->index = static_cast<int>(i);
   const auto close = [&] {
@@ -48,7 +48,9 @@ Tensor ParameterStore::weight(const Parameter& parameter) const {
 Tensor ParameterStore::gradient(const Parameter& parameter) const {
   return gradients_.tensor().rows(offset(parameter), parameter.shape.count()).view(parameter.shape);
 }
-Tensor ParameterStore::weights(const Bucket& bucket) const { return flat_weights().rows(bucket.begin, bucket.size); }
+Tensor ParameterStore::weights(const Bucket& bucket) const {
+  return flat_weights().rows(bucket.begin, bucket.size);
+}
 Tensor ParameterStore::gradients(const Bucket& bucket) const {
   return gradients_.tensor().rows(bucket.begin, bucket.size);
 }
@@ -57,8 +59,11 @@ std::vector<TensorPart> ParameterStore::weight_parts(DType stored) const {
   std::vector<TensorPart> parts;
   for (const Parameter* p : parameters_) {
     for (const ParameterSlice& slice : p->slices)
-      parts.push_back({.name = slice.name, .dtype = stored, .shape = slice.shape,
-                       .local = flat_weights().rows(offset(*p), p->shape.count()), .runs = slice.runs});
+      parts.push_back({.name = slice.name,
+                       .dtype = stored,
+                       .shape = slice.shape,
+                       .local = flat_weights().rows(offset(*p), p->shape.count()),
+                       .runs = slice.runs});
   }
   return parts;
 }

@@ -18,7 +18,8 @@ AdamWOptimizer::AdamWOptimizer(Queue& queue, const ParameterStore& store, const 
     add_segments(bucket, owned_elements_);
     owned_elements_ += bucket.size / place.data_ranks;
   }
-  if (store.dtype() != DType::f32) master_ = Buffer(queue, DType::f32, {owned_elements_}, MemoryKind::optimizer);
+  if (store.dtype() != DType::f32)
+    master_ = Buffer(queue, DType::f32, {owned_elements_}, MemoryKind::optimizer);
   exp_avg_ = Buffer(queue, DType::f32, {owned_elements_}, MemoryKind::optimizer);
   exp_avg_sq_ = Buffer(queue, DType::f32, {owned_elements_}, MemoryKind::optimizer);
   scalars_ = Buffer(queue, DType::f32, {kStepScalars}, MemoryKind::optimizer);
@@ -34,12 +35,14 @@ void AdamWOptimizer::add_segments(const Bucket& bucket, std::int64_t owned_begin
     const std::int64_t owned = owned_begin + begin - first;
     if (!segments_.empty()) {  // the gap between two parameters is zero: it may join either
       Segment& previous = segments_.back();
-      if (previous.decays == decays && previous.counted == counted && previous.flat - previous.owned == begin - owned) {
+      if (previous.decays == decays && previous.counted == counted &&
+          previous.flat - previous.owned == begin - owned) {
         previous.count = begin + (end - begin) - previous.flat;
         return;
       }
     }
-    segments_.push_back({.flat = begin, .owned = owned, .count = end - begin, .decays = decays, .counted = counted});
+    segments_.push_back(
+        {.flat = begin, .owned = owned, .count = end - begin, .decays = decays, .counted = counted});
   };
   for (int index : bucket.parameters) {
     const Parameter& p = *store_.parameters()[static_cast<std::size_t>(index)];
@@ -86,7 +89,9 @@ void AdamWOptimizer::add_sum_of_squares(Queue& queue, const Tensor& total) const
 }
 
 void AdamWOptimizer::set_clip(Queue& queue, const Tensor& sum_of_squares) const {
-  run(queue, ClipFactor{.scalars = scalars_.tensor(), .sum_of_squares = sum_of_squares, .max_norm = settings_.clip_grad});
+  run(queue,
+      ClipFactor{
+          .scalars = scalars_.tensor(), .sum_of_squares = sum_of_squares, .max_norm = settings_.clip_grad});
 }
 
 Tensor AdamWOptimizer::grad_norm() const {
@@ -96,11 +101,15 @@ Tensor AdamWOptimizer::grad_norm() const {
 void AdamWOptimizer::update(Queue& queue) const {
   for (const Segment& s : segments_) {
     const Tensor weight = store_.flat_weights().rows(s.flat, s.count);
-    run(queue, AdamW{.weight = weight, .master = master_.bytes() ? master_.tensor().rows(s.owned, s.count) : weight,
+    run(queue, AdamW{.weight = weight,
+                     .master = master_.bytes() ? master_.tensor().rows(s.owned, s.count) : weight,
                      .exp_avg = exp_avg_.tensor().rows(s.owned, s.count),
                      .exp_avg_sq = exp_avg_sq_.tensor().rows(s.owned, s.count),
-                     .grad = store_.flat_gradients().rows(s.flat, s.count), .scalars = scalars_.tensor(),
-                     .beta1 = settings_.beta1, .beta2 = settings_.beta2, .eps = settings_.eps,
+                     .grad = store_.flat_gradients().rows(s.flat, s.count),
+                     .scalars = scalars_.tensor(),
+                     .beta1 = settings_.beta1,
+                     .beta2 = settings_.beta2,
+                     .eps = settings_.eps,
                      .weight_decay = s.decays ? settings_.weight_decay : 0});
   }
 }
@@ -108,14 +117,18 @@ void AdamWOptimizer::update(Queue& queue) const {
 void AdamWOptimizer::weights_from_masters(Queue& queue) const {
   if (master_.bytes() == 0) return;
   for (const Segment& s : segments_)
-    run(queue, Cast{.y = store_.flat_weights().rows(s.flat, s.count), .x = master_.tensor().rows(s.owned, s.count)});
+    run(queue,
+        Cast{.y = store_.flat_weights().rows(s.flat, s.count), .x = master_.tensor().rows(s.owned, s.count)});
 }
 
 Tensor AdamWOptimizer::state(OptimizerState which) const {
   switch (which) {
-    case OptimizerState::master: return master_.bytes() ? master_.tensor() : store_.flat_weights();
-    case OptimizerState::exp_avg: return exp_avg_.tensor();
-    case OptimizerState::exp_avg_sq: return exp_avg_sq_.tensor();
+    case OptimizerState::master:
+      return master_.bytes() ? master_.tensor() : store_.flat_weights();
+    case OptimizerState::exp_avg:
+      return exp_avg_.tensor();
+    case OptimizerState::exp_avg_sq:
+      return exp_avg_sq_.tensor();
   }
   return {};
 }
@@ -134,7 +147,10 @@ std::vector<TensorPart> AdamWOptimizer::parts(OptimizerState which) const {
     const std::int64_t begin = first - offset, end = begin + block;
     const std::int64_t shift = in_weights ? offset : owned_begin_[b] - begin;
     for (const ParameterSlice& slice : p->slices)
-      parts.push_back({.name = slice.name, .dtype = DType::f32, .shape = slice.shape, .local = local,
+      parts.push_back({.name = slice.name,
+                       .dtype = DType::f32,
+                       .shape = slice.shape,
+                       .local = local,
                        .runs = clip_runs(slice.runs, begin, end, shift)});
   }
   return parts;

@@ -7,7 +7,8 @@
 namespace verne {
 namespace {
 constexpr std::int64_t kAlignment = 256;
-// The span of addresses that an unbounded arena hands out; a meta queue gives them without memory behind them.
+// The span of addresses that an unbounded arena hands out; a meta queue gives them without memory behind
+// them.
 constexpr std::int64_t kMetaSpan = std::int64_t{1} << 42;
 }  // namespace
 
@@ -24,8 +25,8 @@ Arena::Arena(Queue& queue, std::int64_t capacity_bytes, MemoryKind kind)
 Tensor Arena::allocate(DType dtype, Shape shape) {
   const std::int64_t bytes = round_up(bytes_of(dtype, shape.count()), kAlignment);
   const std::int64_t limit = capacity_ == kUnbounded ? kMetaSpan : capacity_;
-  require(used_ + bytes <= limit, "{} arena of {} bytes is full: {} in use, {} more wanted for {} of {}", name(kind_),
-          limit, used_, bytes, name(dtype), shape.text());
+  require(used_ + bytes <= limit, "{} arena of {} bytes is full: {} in use, {} more wanted for {} of {}",
+          name(kind_), limit, used_, bytes, name(dtype), shape.text());
   std::byte* data = buffer_.data() + used_;
   used_ += bytes;
   peak_ = std::max(peak_, used_);

@@ -77,10 +77,13 @@ class CpuQueue::Pool {
   bool stop_ = false;
 };
 
-CpuQueue::CpuQueue(int threads) : Queue(QueueKind::cpu), pool_(std::make_unique<Pool>(std::max(threads, 1))) {}
+CpuQueue::CpuQueue(int threads)
+    : Queue(QueueKind::cpu), pool_(std::make_unique<Pool>(std::max(threads, 1))) {}
 CpuQueue::~CpuQueue() = default;
 
-int CpuQueue::threads() const { return pool_->threads(); }
+int CpuQueue::threads() const {
+  return pool_->threads();
+}
 
 void CpuQueue::parallel_for(std::int64_t count, std::int64_t grain,
                             const std::function<void(std::int64_t, std::int64_t)>& body) {
@@ -89,33 +92,36 @@ void CpuQueue::parallel_for(std::int64_t count, std::int64_t grain,
   const std::int64_t blocks = std::min<std::int64_t>(most, 4 * threads());
   if (blocks == 1 || threads() == 1) return body(0, count);
   const std::int64_t size = divide_round_up(count, blocks);
-  pool_->run(divide_round_up(count, size), [&](std::int64_t i) { body(i * size, std::min(count, (i + 1) * size)); });
+  pool_->run(divide_round_up(count, size),
+             [&](std::int64_t i) { body(i * size, std::min(count, (i + 1) * size)); });
 }
 
 std::byte* CpuQueue::allocate(std::int64_t bytes, MemoryKind kind) {
-  auto* data = static_cast<std::byte*>(::operator new(static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1)),
-                                                      std::align_val_t{256}, std::nothrow));
+  auto* data = static_cast<std::byte*>(::operator new (
+      static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1)), std::align_val_t{256}, std::nothrow));
   if (!data) throw_system_error("out of memory: {} bytes for {}", bytes, name(kind));
   memory_.add(kind, bytes);
   return data;
 }
 
 void CpuQueue::release(std::byte* data, std::int64_t bytes, MemoryKind kind) {
-  ::operator delete(data, std::align_val_t{256});
+  ::operator delete (data, std::align_val_t{256});
   memory_.remove(kind, bytes);
 }
 
 void CpuQueue::upload(const Tensor& to, std::span<const std::byte> from) {
-  require(to.contiguous() && to.bytes() == std::ssize(from), "upload of {} bytes into {}", from.size(), to.bytes());
+  require(to.contiguous() && to.bytes() == std::ssize(from), "upload of {} bytes into {}", from.size(),
+          to.bytes());
   std::memcpy(to.raw(), from.data(), from.size());
 }
 void CpuQueue::download(std::span<std::byte> to, const Tensor& from) {
-  require(from.contiguous() && from.bytes() == std::ssize(to), "download of {} bytes into {}", from.bytes(), to.size());
+  require(from.contiguous() && from.bytes() == std::ssize(to), "download of {} bytes into {}", from.bytes(),
+          to.size());
   std::memcpy(to.data(), from.raw(), to.size());
 }
 void CpuQueue::copy(const Tensor& to, const Tensor& from) {
-  require(to.contiguous() && from.contiguous() && to.bytes() == from.bytes(), "copy of {} bytes into {}", from.bytes(),
-          to.bytes());
+  require(to.contiguous() && from.contiguous() && to.bytes() == from.bytes(), "copy of {} bytes into {}",
+          from.bytes(), to.bytes());
   std::memmove(to.raw(), from.raw(), static_cast<std::size_t>(to.bytes()));
 }
 void CpuQueue::zero(const Tensor& tensor) {

@@ -13,14 +13,14 @@ struct Spelling {
 };
 // The first spelling of a type is its name.
 constexpr std::array kSpellings = {
-    Spelling{"fp32", DType::f32},     Spelling{"float32", DType::f32},  Spelling{"F32", DType::f32},
-    Spelling{"float", DType::f32},    Spelling{"bf16", DType::bf16},    Spelling{"bfloat16", DType::bf16},
-    Spelling{"BF16", DType::bf16},    Spelling{"fp16", DType::f16},     Spelling{"float16", DType::f16},
-    Spelling{"half", DType::f16},     Spelling{"F16", DType::f16},      Spelling{"fp64", DType::f64},
-    Spelling{"float64", DType::f64},  Spelling{"F64", DType::f64},      Spelling{"i32", DType::i32},
-    Spelling{"I32", DType::i32},      Spelling{"i64", DType::i64},      Spelling{"I64", DType::i64},
-    Spelling{"u8", DType::u8},        Spelling{"U8", DType::u8},        Spelling{"u32", DType::u32},
-    Spelling{"U32", DType::u32},      Spelling{"fp8", DType::f8_e4m3},  Spelling{"F8_E4M3", DType::f8_e4m3},
+    Spelling{"fp32", DType::f32},    Spelling{"float32", DType::f32}, Spelling{"F32", DType::f32},
+    Spelling{"float", DType::f32},   Spelling{"bf16", DType::bf16},   Spelling{"bfloat16", DType::bf16},
+    Spelling{"BF16", DType::bf16},   Spelling{"fp16", DType::f16},    Spelling{"float16", DType::f16},
+    Spelling{"half", DType::f16},    Spelling{"F16", DType::f16},     Spelling{"fp64", DType::f64},
+    Spelling{"float64", DType::f64}, Spelling{"F64", DType::f64},     Spelling{"i32", DType::i32},
+    Spelling{"I32", DType::i32},     Spelling{"i64", DType::i64},     Spelling{"I64", DType::i64},
+    Spelling{"u8", DType::u8},       Spelling{"U8", DType::u8},       Spelling{"u32", DType::u32},
+    Spelling{"U32", DType::u32},     Spelling{"fp8", DType::f8_e4m3}, Spelling{"F8_E4M3", DType::f8_e4m3},
 };
 
 }  // namespace
@@ -53,9 +53,9 @@ std::uint16_t float_to_f16(float value) {
   const auto word = std::bit_cast<std::uint32_t>(value);
   const auto sign = static_cast<std::uint16_t>((word >> 16) & 0x8000u);
   const std::uint32_t magnitude = word & 0x7fffffffu;
-  if (magnitude > 0x7f800000u) return sign | 0x7e00u;              // NaN
-  if (magnitude >= 0x477ff000u) return sign | 0x7c00u;             // rounds to infinity
-  if (magnitude < 0x38800000u) {                                   // subnormal: units of 2^-24, rounded to even
+  if (magnitude > 0x7f800000u) return sign | 0x7e00u;   // NaN
+  if (magnitude >= 0x477ff000u) return sign | 0x7c00u;  // rounds to infinity
+  if (magnitude < 0x38800000u) {                        // subnormal: units of 2^-24, rounded to even
     const auto units = static_cast<std::uint16_t>(std::nearbyint(std::ldexp(std::fabs(value), 24)));
     return sign | units;
   }

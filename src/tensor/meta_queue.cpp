@@ -26,9 +26,13 @@ std::byte* MetaQueue::allocate(std::int64_t bytes, MemoryKind kind) {
   return reinterpret_cast<std::byte*>(address);  // NOLINT: an address that is only ever compared
 }
 
-void MetaQueue::release(std::byte*, std::int64_t bytes, MemoryKind kind) { memory_.remove(kind, bytes); }
+void MetaQueue::release(std::byte*, std::int64_t bytes, MemoryKind kind) {
+  memory_.remove(kind, bytes);
+}
 
-void MetaQueue::download(std::span<std::byte> to, const Tensor&) { std::fill(to.begin(), to.end(), std::byte{0}); }
+void MetaQueue::download(std::span<std::byte> to, const Tensor&) {
+  std::fill(to.begin(), to.end(), std::byte{0});
+}
 
 void MetaQueue::copy(const Tensor& to, const Tensor&) {
   record_operation("Copy", {.bytes = 2.0 * static_cast<double>(to.bytes())});

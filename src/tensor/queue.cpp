@@ -7,8 +7,8 @@
 namespace verne {
 
 std::string_view name(MemoryKind kind) {
-  constexpr std::array<std::string_view, kMemoryKinds> names = {"weights",     "gradients",     "optimizer", "activations",
-                                                                "scratch",     "communication", "batch"};
+  constexpr std::array<std::string_view, kMemoryKinds> names = {
+      "weights", "gradients", "optimizer", "activations", "scratch", "communication", "batch"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -19,9 +19,13 @@ void MemoryUse::add(MemoryKind kind, std::int64_t bytes) {
   peak_total = std::max(peak_total, live_total());
 }
 
-void MemoryUse::remove(MemoryKind kind, std::int64_t bytes) { live[static_cast<std::size_t>(kind)] -= bytes; }
+void MemoryUse::remove(MemoryKind kind, std::int64_t bytes) {
+  live[static_cast<std::size_t>(kind)] -= bytes;
+}
 
-std::int64_t MemoryUse::live_total() const { return std::accumulate(live.begin(), live.end(), std::int64_t{0}); }
+std::int64_t MemoryUse::live_total() const {
+  return std::accumulate(live.begin(), live.end(), std::int64_t{0});
+}
 
 Buffer::Buffer(Queue& queue, std::int64_t bytes, MemoryKind kind)
     : Buffer(queue, DType::u8, Shape{bytes}, kind) {}
@@ -53,8 +57,8 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
 }
 
 Tensor Buffer::as(DType dtype, Shape shape) const {
-  require(bytes_of(dtype, shape.count()) <= bytes_, "{} of {} in a buffer of {} bytes", name(dtype), shape.text(),
-          bytes_);
+  require(bytes_of(dtype, shape.count()) <= bytes_, "{} of {} in a buffer of {} bytes", name(dtype),
+          shape.text(), bytes_);
   return Tensor(data_, dtype, shape);
 }
 

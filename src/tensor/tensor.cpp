@@ -17,7 +17,8 @@ Shape::Shape(std::initializer_list<std::int64_t> extents)
     : Shape(std::span<const std::int64_t>(extents.begin(), extents.size())) {}
 
 Shape::Shape(std::span<const std::int64_t> extents) : rank_(static_cast<int>(extents.size())) {
-  require(extents.size() <= kMaxRank, "shape of {} axes; at most {} are supported", extents.size(), int{kMaxRank});
+  require(extents.size() <= kMaxRank, "shape of {} axes; at most {} are supported", extents.size(),
+          int{kMaxRank});
   std::copy(extents.begin(), extents.end(), extents_.begin());
 }
 
@@ -27,7 +28,9 @@ std::int64_t Shape::count() const {
   return product;
 }
 
-std::string Shape::text() const { return fmt::format("[{}]", fmt::join(extents(), ", ")); }
+std::string Shape::text() const {
+  return fmt::format("[{}]", fmt::join(extents(), ", "));
+}
 
 Tensor::Tensor(std::byte* data, DType dtype, Shape shape)
     : data_(data), dtype_(dtype), shape_(shape), stride_(inner_count(shape)) {}
@@ -42,8 +45,8 @@ bool Tensor::contiguous() const {
 }
 
 Tensor Tensor::rows(std::int64_t begin, std::int64_t count) const {
-  require(rank() >= 1 && begin >= 0 && count >= 0 && begin + count <= size(0), "rows {}+{} of a tensor {}", begin,
-          count, shape_.text());
+  require(rank() >= 1 && begin >= 0 && count >= 0 && begin + count <= size(0), "rows {}+{} of a tensor {}",
+          begin, count, shape_.text());
   std::array<std::int64_t, Shape::kMaxRank> extents{};
   std::copy(shape_.extents().begin(), shape_.extents().end(), extents.begin());
   extents[0] = count;
@@ -54,15 +57,16 @@ Tensor Tensor::rows(std::int64_t begin, std::int64_t count) const {
 }
 
 Tensor Tensor::columns(std::int64_t begin, std::int64_t count) const {
-  require(rank() == 2 && begin >= 0 && count >= 0 && begin + count <= size(1), "columns {}+{} of a tensor {}", begin,
-          count, shape_.text());
+  require(rank() == 2 && begin >= 0 && count >= 0 && begin + count <= size(1), "columns {}+{} of a tensor {}",
+          begin, count, shape_.text());
   return Tensor(data_ + bytes_of(dtype_, begin), dtype_, Shape{size(0), count}, stride_);
 }
 
 Tensor Tensor::view(Shape shape) const {
   require(shape.count() == count(), "tensor {} viewed as {}", shape_.text(), shape.text());
   if (contiguous()) return Tensor(data_, dtype_, shape);
-  require(shape.rank() > 0 && shape[0] == size(0), "strided tensor {} viewed as {}", shape_.text(), shape.text());
+  require(shape.rank() > 0 && shape[0] == size(0), "strided tensor {} viewed as {}", shape_.text(),
+          shape.text());
   return Tensor(data_, dtype_, shape, stride_);
 }
 

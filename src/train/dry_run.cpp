@@ -10,10 +10,11 @@ std::string batch_arithmetic(const Run& run) {
   const BatchCounts counts = run.data.train->counts(1);
   return fmt::format(
       "global batch {} rows = micro-batch {} x {} data ranks x {} accumulation steps, each row {} tokens\n"
-      "{} rows in the data, {} steps an epoch, {} steps in all; the first batch has {} documents, {} tokens, {} of them trained\n",
-      train.global_batch, train.micro_batch, run.layout.grid.sizes().data, run.layout.accumulation_steps, run.deck.data.seq_length,
-      run.data.train->rows().size(), run.data.train->steps_in_epoch(), run.last_step, counts.documents, counts.real_tokens,
-      counts.counted_tokens);
+      "{} rows in the data, {} steps an epoch, {} steps in all; the first batch has {} documents, {} tokens, "
+      "{} of them trained\n",
+      train.global_batch, train.micro_batch, run.layout.grid.sizes().data, run.layout.accumulation_steps,
+      run.deck.data.seq_length, run.data.train->rows().size(), run.data.train->steps_in_epoch(),
+      run.last_step, counts.documents, counts.real_tokens, counts.counted_tokens);
 }
 
 /// The documents of the rank's first micro-batch as text; trained tokens between « and ».
@@ -24,7 +25,8 @@ std::string decoded(const Run& run) {
   bool trained = false;
   const auto flush = [&] {
     if (pending.empty()) return;
-    const std::string piece = run.files.tokenizer ? run.files.tokenizer->decode(pending) : fmt::format("{}", fmt::join(pending, " "));
+    const std::string piece = run.files.tokenizer ? run.files.tokenizer->decode(pending)
+                                                  : fmt::format("{}", fmt::join(pending, " "));
     text += trained ? "«" + piece + "»" : piece;
     pending.clear();
   };
@@ -48,13 +50,17 @@ std::string decoded(const Run& run) {
 
 }  // namespace
 
-void show_dry_run(const Run& run, DeviceKind device) {
-  const std::string who = run.request.session.report_line(device == DeviceKind::cuda ? 1 : 0);
+void show_dry_run(const Run& run) {
+  const std::string who = run.request.session.report_line(run.device == DeviceKind::cuda ? 1 : 0);
   if (!run.first_rank()) return;
-  std::cout << run.request.used_inputs << "\n" << who << "\n" << run.layout.grid.text() << "\n\n"
-            << fmt::format("{} parameters, {}\n", run.model.config().parameter_count(), name(run.engine_options.dtype))
-            << batch_arithmetic(run) << "\nmemory of rank 0\n" << memory_text(run.plan)
-            << "\nfirst documents, trained tokens between « and »\n" << decoded(run) << std::flush;
+  std::cout << run.request.used_inputs << "\n"
+            << who << "\n"
+            << run.layout.grid.text() << "\n\n"
+            << fmt::format("{} parameters, {}\n", run.model.config().parameter_count(),
+                           name(run.engine_options.dtype))
+            << batch_arithmetic(run) << "\nmemory of rank 0\n"
+            << memory_text(run.plan) << "\nfirst documents, trained tokens between « and »\n"
+            << decoded(run) << std::flush;
 }
 
 }  // namespace verne

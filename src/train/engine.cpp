@@ -11,9 +11,13 @@
 namespace verne {
 namespace {
 
-std::int64_t rope_positions(const EngineOptions& options) { return options.batch.seq_length; }
+std::int64_t rope_positions(const EngineOptions& options) {
+  return options.batch.seq_length;
+}
 
-Tensor flat(const Tensor& tensor) { return tensor.view({tensor.count()}); }
+Tensor flat(const Tensor& tensor) {
+  return tensor.view({tensor.count()});
+}
 
 bool all_finite(Queue& queue, const Tensor& values, const Tensor& total) {
   queue.zero(total);
@@ -34,8 +38,8 @@ Engine::Engine(const ModelConfig& config, ParallelRuntime& runtime, const Engine
     : runtime_(runtime),
       options_(options),
       model_(config, runtime.tensor_parallel(), options.recompute),
-      store_(runtime.compute(), model_.parameters(), options.dtype, runtime.data().size(), options.bucket_elements,
-             options.purpose),
+      store_(runtime.compute(), model_.parameters(), options.dtype, runtime.data().size(),
+             options.bucket_elements, options.purpose),
       exchange_(runtime, store_),
       saved_(runtime.compute(), arenas.saved, MemoryKind::activations),
       replay_(runtime.compute(), arenas.replay, MemoryKind::activations),
@@ -44,15 +48,19 @@ Engine::Engine(const ModelConfig& config, ParallelRuntime& runtime, const Engine
   if (options.purpose == Purpose::training) {
     const ProcessGrid& grid = runtime.grid();
     optimizer_.emplace(queue, store_, options.optimizer,
-                       AdamWOptimizer::Place{.data_rank = runtime.data().rank(), .data_ranks = runtime.data().size(),
-                                             .tensor_rank = grid.tensor(), .tensor_ranks = grid.sizes().tensor,
+                       AdamWOptimizer::Place{.data_rank = runtime.data().rank(),
+                                             .data_ranks = runtime.data().size(),
+                                             .tensor_rank = grid.tensor(),
+                                             .tensor_ranks = grid.sizes().tensor,
                                              .kv_replicas = runtime.kv_replica_count()});
   }
   const MicroBatchShape& shape = options.batch;
   const std::int64_t tokens = shape.rows * shape.seq_length;
   require(tokens % (runtime.tensor_parallel().shards_sequence() ? runtime.tensor().size() : 1) == 0,
           "{} tokens a micro-batch are not divisible by {} tensor ranks", tokens, runtime.tensor().size());
-  const auto make = [&](DType type, std::int64_t count) { return Buffer(queue, type, {count}, MemoryKind::batch); };
+  const auto make = [&](DType type, std::int64_t count) {
+    return Buffer(queue, type, {count}, MemoryKind::batch);
+  };
   const std::int64_t half = config.rope.rotary_dim / 2, positions = rope_positions(options);
   rope_memory_ = make(DType::f32, 2 * positions * half);
   if (queue.kind() != QueueKind::meta)
@@ -68,12 +76,18 @@ Engine::Engine(const ModelConfig& config, ParallelRuntime& runtime, const Engine
   loss_sum_ = make(DType::f64, 1);
   log_probability_ = make(DType::f32, tokens);
   sum_of_squares_ = make(DType::f64, 1);
-  batch_ = {.token_count = tokens, .tokens = tokens_.tensor(), .targets = targets_.tensor(),
-            .positions = positions_.tensor(), .loss_mask = loss_mask_.tensor(),
+  batch_ = {.token_count = tokens,
+            .tokens = tokens_.tensor(),
+            .targets = targets_.tensor(),
+            .positions = positions_.tensor(),
+            .loss_mask = loss_mask_.tensor(),
             .documents = {.kind = shape.table == DocumentTable::uniform ? DocumentLayout::Kind::uniform
                                                                         : DocumentLayout::Kind::packed,
-                          .count = shape.document_capacity, .max_length = shape.seq_length, .starts = starts_.tensor()},
-            .loss_scale = loss_scale_.tensor(), .loss_sum = loss_sum_.tensor(),
+                          .count = shape.document_capacity,
+                          .max_length = shape.seq_length,
+                          .starts = starts_.tensor()},
+            .loss_scale = loss_scale_.tensor(),
+            .loss_sum = loss_sum_.tensor(),
             .log_probability = log_probability_.tensor()};
 }
 
@@ -94,7 +108,8 @@ EnginePlan Engine::plan(const ModelConfig& config, const ProcessGrid& grid, Tens
   plan.operations = queue.operations();
   Step step = engine.make_step(Mode::evaluate);
   engine.model_.evaluate(step, engine.rope_);
-  plan.arenas = {.saved = engine.saved_.peak(), .replay = engine.replay_.peak(), .scratch = engine.scratch_.peak()};
+  plan.arenas = {
+      .saved = engine.saved_.peak(), .replay = engine.replay_.peak(), .scratch = engine.scratch_.peak()};
   plan.memory = queue.memory();
   plan.memory.add(MemoryKind::activations, plan.arenas.saved + plan.arenas.replay);
   plan.memory.add(MemoryKind::scratch, plan.arenas.scratch);
@@ -108,14 +123,18 @@ void Engine::initialize_random(std::uint64_t seed) {
     for (const ParameterSlice& slice : p->slices) {
       const auto site = static_cast<std::uint32_t>(xxh3(slice.name));
       for (const ElementRuns& r : slice.runs) {
-        // A run of rows is a matrix of `count` rows of `length` elements, global_stride apart in the logical tensor.
-        const Tensor rows(weight.raw() + bytes_of(weight.dtype(), r.local), weight.dtype(), {r.count, r.length},
-                          std::max(r.local_stride, r.length));
+        // A run of rows is a matrix of `count` rows of `length` elements, global_stride apart in the logical
+        // tensor.
+        const Tensor rows(weight.raw() + bytes_of(weight.dtype(), r.local), weight.dtype(),
+                          {r.count, r.length}, std::max(r.local_stride, r.length));
         if (slice.init_deviation == 0) {
           run(queue, Fill{.y = rows, .value = slice.init_mean});
         } else {
-          run(queue, RandomNormal{.y = rows, .site = {.seed = seed, .site = site}, .mean = slice.init_mean,
-                                  .deviation = slice.init_deviation, .first_column = r.global,
+          run(queue, RandomNormal{.y = rows,
+                                  .site = {.seed = seed, .site = site},
+                                  .mean = slice.init_mean,
+                                  .deviation = slice.init_deviation,
+                                  .first_column = r.global,
                                   .row_length = r.count == 1 ? r.global + r.length : r.global_stride});
         }
       }
@@ -144,9 +163,11 @@ void Engine::upload(const MicroBatch& batch) {
   queue.upload(batch_.targets, std::span<const std::int32_t>(batch.targets));
   queue.upload(batch_.positions, std::span<const std::int32_t>(batch.positions));
   queue.upload(batch_.loss_mask, std::span<const std::uint8_t>(batch.loss_mask));
-  // Validation may hold fewer documents a batch than training, or more: documents of no tokens fill the table.
+  // Validation may hold fewer documents a batch than training, or more: documents of no tokens fill the
+  // table.
   std::vector<std::int32_t> starts = batch.document_starts;
-  starts.resize(static_cast<std::size_t>(starts_.tensor().count()), static_cast<std::int32_t>(batch.tokens.size()));
+  starts.resize(static_cast<std::size_t>(starts_.tensor().count()),
+                static_cast<std::int32_t>(batch.tokens.size()));
   queue.upload(starts_.tensor(), std::span<const std::int32_t>(starts));
 }
 
@@ -158,8 +179,15 @@ void Engine::set_loss_scale(std::int64_t counted_tokens) {
 
 Step Engine::make_step(Mode mode) {
   saved_.reset();
-  return {.queue = runtime_.compute(), .tensor = runtime_.tensor_parallel(), .parameters = exchange_, .batch = batch_,
-          .dtype = options_.dtype, .mode = mode, .saved = &saved_, .replay = replay_, .scratch = scratch_};
+  return {.queue = runtime_.compute(),
+          .tensor = runtime_.tensor_parallel(),
+          .parameters = exchange_,
+          .batch = batch_,
+          .dtype = options_.dtype,
+          .mode = mode,
+          .saved = &saved_,
+          .replay = replay_,
+          .scratch = scratch_};
 }
 
 void Engine::run_micro_batch(ParameterExchange::MicroBatchPlace place) {
@@ -173,7 +201,8 @@ void Engine::run_micro_batch(ParameterExchange::MicroBatchPlace place) {
 double Engine::reduced_loss(std::int64_t counted_tokens) {
   Queue& queue = runtime_.compute();
   runtime_.data().all_reduce(queue, loss_sum_.tensor(), Reduce::sum).wait(queue);
-  return queue.download_value<double>(loss_sum_.tensor()) / static_cast<double>(std::max<std::int64_t>(1, counted_tokens));
+  return queue.download_value<double>(loss_sum_.tensor()) /
+         static_cast<double>(std::max<std::int64_t>(1, counted_tokens));
 }
 
 double Engine::accumulate_gradients(const StepBatch& batch) {
@@ -255,7 +284,10 @@ std::vector<TensorPart> Engine::gradient_parts() const {
       const Parameter& p = *store_.parameters()[static_cast<std::size_t>(index)];
       const std::int64_t offset = store_.offset(p);
       for (const ParameterSlice& slice : p.slices)
-        parts.push_back({.name = slice.name, .dtype = DType::f32, .shape = slice.shape, .local = gradients,
+        parts.push_back({.name = slice.name,
+                         .dtype = DType::f32,
+                         .shape = slice.shape,
+                         .local = gradients,
                          .runs = clip_runs(slice.runs, first - offset, first - offset + block, offset)});
     }
   }

@@ -11,11 +11,13 @@
 namespace verne {
 namespace {
 
-/// A GPU's context, its libraries' workspaces and NCCL's buffers, which no plan sees. Measured: 1.4 GiB on an H200 under CUDA 13
-/// with four data ranks (docs/measurements.md).
+/// A GPU's context, its libraries' workspaces and NCCL's buffers, which no plan sees. Measured: 1.4 GiB on an
+/// H200 under CUDA 13 with four data ranks (docs/measurements.md).
 constexpr std::int64_t kLibraryBytes = std::int64_t{1536} << 20;
 
-double gib(std::int64_t bytes) { return static_cast<double>(bytes) / static_cast<double>(std::int64_t{1} << 30); }
+double gib(std::int64_t bytes) {
+  return static_cast<double>(bytes) / static_cast<double>(std::int64_t{1} << 30);
+}
 
 }  // namespace
 
@@ -32,9 +34,11 @@ DeviceKind choose_device(Device wanted) {
   const int gpus = visible_gpus();
   if (gpus > 0) return DeviceKind::cuda;
 #if VERNE_WITH_CUDA
-  require_user(wanted != Device::cuda, "run.device = cuda: the driver shows no GPU here; use run.device=cpu or another node");
+  require_user(wanted != Device::cuda,
+               "run.device = cuda: the driver shows no GPU here; use run.device=cpu or another node");
 #else
-  require_user(wanted != Device::cuda, "run.device = cuda: this program was built without CUDA; use run.device=cpu");
+  require_user(wanted != Device::cuda,
+               "run.device = cuda: this program was built without CUDA; use run.device=cpu");
 #endif
   return DeviceKind::cpu;
 }
@@ -56,7 +60,8 @@ std::optional<double> peak_bf16_tflops([[maybe_unused]] ParallelRuntime& runtime
     double tflops;
   };
   // Dense bf16, SXM parts, NVIDIA's data sheets.
-  constexpr std::array peaks = {Peak{"H200", 989}, Peak{"H100", 989}, Peak{"H800", 989}, Peak{"A100", 312}, Peak{"B200", 2250}};
+  constexpr std::array peaks = {Peak{"H200", 989}, Peak{"H100", 989}, Peak{"H800", 989}, Peak{"A100", 312},
+                                Peak{"B200", 2250}};
   const std::string name = CudaQueue::device_name(static_cast<CudaQueue&>(runtime.compute()).device());
   for (const Peak& peak : peaks)
     if (name.find(peak.name) != std::string::npos) return peak.tflops;
@@ -79,17 +84,21 @@ void check_memory([[maybe_unused]] const EnginePlan& plan, DeviceKind kind, [[ma
   const CudaQueue::DeviceMemory memory = CudaQueue::device_memory(gpu);
   if (plan.memory.peak_total + kLibraryBytes <= memory.free_bytes) return;
   throw_user_error(
-      "the model does not fit: this rank needs {:.1f} GiB and {:.1f} GiB for libraries; GPU {} has {:.1f} GiB free of {:.1f}.\n{}"
-      "What helps: more ranks (data ranks share the optimizer, tensor ranks everything), train.recompute=full, a smaller "
+      "the model does not fit: this rank needs {:.1f} GiB and {:.1f} GiB for libraries; GPU {} has {:.1f} "
+      "GiB free of {:.1f}.\n{}"
+      "What helps: more ranks (data ranks share the optimizer, tensor ranks everything), "
+      "train.recompute=full, a smaller "
       "train.micro_batch or data.seq_length.",
-      gib(plan.memory.peak_total), gib(kLibraryBytes), gpu, gib(memory.free_bytes), gib(memory.total_bytes), memory_text(plan));
+      gib(plan.memory.peak_total), gib(kLibraryBytes), gpu, gib(memory.free_bytes), gib(memory.total_bytes),
+      memory_text(plan));
 #endif
 }
 
 ParallelRuntime make_runtime(const HostGroup& world, const ProcessGrid& grid, const ModelConfig& model,
                              TensorParallel::Sequence sequence, DeviceKind kind, int gpu, int threads,
                              ParallelRuntime::Bits bits, Watchdog* watchdog) {
-  if (kind == DeviceKind::cuda) return ParallelRuntime::cuda(world, grid, model, sequence, gpu, bits, watchdog);
+  if (kind == DeviceKind::cuda)
+    return ParallelRuntime::cuda(world, grid, model, sequence, gpu, bits, watchdog);
   return ParallelRuntime::cpu(world, grid, model, sequence, threads, watchdog);
 }
 

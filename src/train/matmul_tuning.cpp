@@ -11,12 +11,14 @@ nlohmann::ordered_json choices([[maybe_unused]] ParallelRuntime& runtime) {
   nlohmann::ordered_json all = nlohmann::ordered_json::array();
 #if VERNE_WITH_CUDA
   if (runtime.compute().kind() == QueueKind::cuda)
-    for (const std::string& line : matmul_choices(static_cast<CudaQueue&>(runtime.compute()))) all.push_back(line);
+    for (const std::string& line : matmul_choices(static_cast<CudaQueue&>(runtime.compute())))
+      all.push_back(line);
 #endif
   return all;
 }
 
-void take_choices([[maybe_unused]] ParallelRuntime& runtime, [[maybe_unused]] const nlohmann::ordered_json& stored) {
+void take_choices([[maybe_unused]] ParallelRuntime& runtime,
+                  [[maybe_unused]] const nlohmann::ordered_json& stored) {
 #if VERNE_WITH_CUDA
   if (runtime.compute().kind() != QueueKind::cuda) return;
   take_matmul_choices(static_cast<CudaQueue&>(runtime.compute()), stored.get<std::vector<std::string>>());

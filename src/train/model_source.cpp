@@ -17,7 +17,8 @@ namespace fs = std::filesystem;
 /// A source whose vocabulary tensors have more rows than are stored.
 class GrownVocabulary final : public TensorSource {
  public:
-  GrownVocabulary(const TensorSource& source, std::int64_t vocab_size) : source_(source), tensors_(source.tensors()) {
+  GrownVocabulary(const TensorSource& source, std::int64_t vocab_size)
+      : source_(source), tensors_(source.tensors()) {
     for (TensorInfo& tensor : tensors_)
       if (is_vocabulary(tensor.name)) tensor.shape = Shape{vocab_size, tensor.shape[1]};
   }
@@ -42,14 +43,17 @@ class GrownVocabulary final : public TensorSource {
 
   template <class Load, class Store>
   std::vector<std::byte> mean_of(const TensorInfo& stored, Load load, Store store) const {
-    const std::int64_t rows = stored.shape[0], width = stored.shape[1], row_bytes = bytes_of(stored.dtype, width);
+    const std::int64_t rows = stored.shape[0], width = stored.shape[1],
+                       row_bytes = bytes_of(stored.dtype, width);
     std::vector<double> sum(static_cast<std::size_t>(width));
     std::vector<std::byte> row(static_cast<std::size_t>(row_bytes));
     for (std::int64_t r = 0; r < rows; ++r) {
       source_.read(stored, r * row_bytes, row);
-      for (std::int64_t c = 0; c < width; ++c) sum[static_cast<std::size_t>(c)] += static_cast<double>(load(row, c));
+      for (std::int64_t c = 0; c < width; ++c)
+        sum[static_cast<std::size_t>(c)] += static_cast<double>(load(row, c));
     }
-    for (std::int64_t c = 0; c < width; ++c) store(row, c, static_cast<float>(sum[static_cast<std::size_t>(c)] / static_cast<double>(rows)));
+    for (std::int64_t c = 0; c < width; ++c)
+      store(row, c, static_cast<float>(sum[static_cast<std::size_t>(c)] / static_cast<double>(rows)));
     return row;
   }
 
@@ -67,29 +71,39 @@ class GrownVocabulary final : public TensorSource {
     };
     switch (stored.dtype) {
       case DType::f32:
-        return row = mean_of(stored,
-                             [](const std::vector<std::byte>& bytes, std::int64_t i) {
-                               float value = 0;
-                               std::memcpy(&value, bytes.data() + 4 * i, 4);
-                               return value;
-                             },
-                             [](std::vector<std::byte>& bytes, std::int64_t i, float value) {
-                               std::memcpy(bytes.data() + 4 * i, &value, 4);
-                             });
+        return row = mean_of(
+                   stored,
+                   [](const std::vector<std::byte>& bytes, std::int64_t i) {
+                     float value = 0;
+                     std::memcpy(&value, bytes.data() + 4 * i, 4);
+                     return value;
+                   },
+                   [](std::vector<std::byte>& bytes, std::int64_t i, float value) {
+                     std::memcpy(bytes.data() + 4 * i, &value, 4);
+                   });
       case DType::bf16:
-        return row = mean_of(stored,
-                             [&](const std::vector<std::byte>& bytes, std::int64_t i) {
-                               bf16 value;
-                               value.bits = get16(bytes, i);
-                               return static_cast<float>(value);
-                             },
-                             [&](std::vector<std::byte>& bytes, std::int64_t i, float value) { put16(bytes, i, bf16(value).bits); });
+        return row = mean_of(
+                   stored,
+                   [&](const std::vector<std::byte>& bytes, std::int64_t i) {
+                     bf16 value;
+                     value.bits = get16(bytes, i);
+                     return static_cast<float>(value);
+                   },
+                   [&](std::vector<std::byte>& bytes, std::int64_t i, float value) {
+                     put16(bytes, i, bf16(value).bits);
+                   });
       case DType::f16:
-        return row = mean_of(stored,
-                             [&](const std::vector<std::byte>& bytes, std::int64_t i) { return f16_to_float(get16(bytes, i)); },
-                             [&](std::vector<std::byte>& bytes, std::int64_t i, float value) { put16(bytes, i, float_to_f16(value)); });
+        return row = mean_of(
+                   stored,
+                   [&](const std::vector<std::byte>& bytes, std::int64_t i) {
+                     return f16_to_float(get16(bytes, i));
+                   },
+                   [&](std::vector<std::byte>& bytes, std::int64_t i, float value) {
+                     put16(bytes, i, float_to_f16(value));
+                   });
       default:
-        throw_user_error("{}: {} is {}; a vocabulary of that type cannot grow", source_.origin(), stored.name, name(stored.dtype));
+        throw_user_error("{}: {} is {}; a vocabulary of that type cannot grow", source_.origin(), stored.name,
+                         name(stored.dtype));
     }
   }
 
@@ -112,7 +126,8 @@ std::map<std::string, std::string> duplicate_tensors(const ModelConfig& config) 
   return {{"lm_head.weight", "model.embed_tokens.weight"}};
 }
 
-ModelSource ModelSource::open(const ModelSection& section, const std::function<void(const std::string&)>& announce) {
+ModelSource ModelSource::open(const ModelSection& section,
+                              const std::function<void(const std::string&)>& announce) {
   ModelSource source;
   if (section.init == Init::random) {
     require_user(!section.config.empty() || !section.path.empty(),
@@ -122,7 +137,8 @@ ModelSource ModelSource::open(const ModelSection& section, const std::function<v
     source.open_config(fs::is_directory(config) ? config / "config.json" : config);
     return source;
   }
-  require_user(!section.path.empty(), "model.path is missing: a Hugging Face folder, a checkpoint, or a hub id in the local cache");
+  require_user(!section.path.empty(),
+               "model.path is missing: a Hugging Face folder, a checkpoint, or a hub id in the local cache");
   if (names_checkpoint(section.path)) {
     const ResolvedCheckpoint checkpoint = resolve_checkpoint(section.path);
     if (!checkpoint.chosen.empty()) announce(fmt::format("{}: {}", section.path, checkpoint.chosen));
@@ -180,7 +196,8 @@ std::optional<Tokenizer> ModelSource::tokenizer() const {
   const auto json = side_files_.tokenizer.find("tokenizer.json");
   if (json == side_files_.tokenizer.end()) return std::nullopt;
   const auto config = side_files_.tokenizer.find("tokenizer_config.json");
-  return Tokenizer::from_json(json->second, config == side_files_.tokenizer.end() ? "" : config->second, origin_);
+  return Tokenizer::from_json(json->second, config == side_files_.tokenizer.end() ? "" : config->second,
+                              origin_);
 }
 
 void ModelSource::grow_vocabulary(std::int64_t vocab_size) {

@@ -24,11 +24,13 @@ void ParallelRuntime::connect(const HostGroup& world, const ModelConfig& model, 
   tensor_ = make_communicator("tensor", tensor, compute(), watchdog);
   data_ = make_communicator("data", data, compute(), watchdog);
   if (const int replicas = kv_replicas_of(model, grid_.sizes().tensor); replicas > 1)
-    kv_replicas_ = make_communicator("kv_replicas", tensor.split(grid_.tensor() / replicas, tensor.rank()), compute(), watchdog);
+    kv_replicas_ = make_communicator("kv_replicas", tensor.split(grid_.tensor() / replicas, tensor.rank()),
+                                     compute(), watchdog);
 }
 
-ParallelRuntime ParallelRuntime::cpu(const HostGroup& world, const ProcessGrid& grid, const ModelConfig& model,
-                                     TensorParallel::Sequence sequence, int threads, Watchdog* watchdog) {
+ParallelRuntime ParallelRuntime::cpu(const HostGroup& world, const ProcessGrid& grid,
+                                     const ModelConfig& model, TensorParallel::Sequence sequence, int threads,
+                                     Watchdog* watchdog) {
   ParallelRuntime runtime(grid, sequence);
   runtime.queues_.push_back(std::make_unique<CpuQueue>(threads));
   runtime.connect(world, model, watchdog);
@@ -36,8 +38,9 @@ ParallelRuntime ParallelRuntime::cpu(const HostGroup& world, const ProcessGrid& 
 }
 
 ParallelRuntime ParallelRuntime::cuda([[maybe_unused]] const HostGroup& world, const ProcessGrid& grid,
-                                      [[maybe_unused]] const ModelConfig& model, TensorParallel::Sequence sequence,
-                                      [[maybe_unused]] int device, [[maybe_unused]] Bits bits, [[maybe_unused]] Watchdog* watchdog) {
+                                      [[maybe_unused]] const ModelConfig& model,
+                                      TensorParallel::Sequence sequence, [[maybe_unused]] int device,
+                                      [[maybe_unused]] Bits bits, [[maybe_unused]] Watchdog* watchdog) {
   ParallelRuntime runtime(grid, sequence);
 #if VERNE_WITH_CUDA
   const Determinism determinism = bits == Bits::reproducible ? Determinism::deterministic : Determinism::fast;
@@ -58,7 +61,8 @@ ParallelRuntime ParallelRuntime::meta(const ProcessGrid& grid, const ModelConfig
   runtime.data_ = std::make_unique<MetaCommunicator>("data", grid.data() * sizes.context + grid.context(),
                                                      sizes.data * sizes.context);
   if (const int replicas = kv_replicas_of(model, sizes.tensor); replicas > 1)
-    runtime.kv_replicas_ = std::make_unique<MetaCommunicator>("kv_replicas", grid.tensor() % replicas, replicas);
+    runtime.kv_replicas_ =
+        std::make_unique<MetaCommunicator>("kv_replicas", grid.tensor() % replicas, replicas);
   return runtime;
 }
 

@@ -16,7 +16,9 @@ ParameterExchange::ParameterExchange(ParallelRuntime& runtime, const ParameterSt
   reducing_.resize(buckets);
 }
 
-void ParameterExchange::begin_step() { std::fill(written_.begin(), written_.end(), 0); }
+void ParameterExchange::begin_step() {
+  std::fill(written_.begin(), written_.end(), 0);
+}
 
 void ParameterExchange::begin_micro_batch(MicroBatchPlace place) {
   place_ = place;
@@ -50,7 +52,8 @@ Gradient ParameterExchange::grad(const Parameter& parameter) {
 
 void ParameterExchange::grad_done(const Parameter& parameter) {
   if (!parameter.trainable) return;
-  if (--uses_left_[static_cast<std::size_t>(parameter.index)] > 0 || place_ == MicroBatchPlace::not_last) return;
+  if (--uses_left_[static_cast<std::size_t>(parameter.index)] > 0 || place_ == MicroBatchPlace::not_last)
+    return;
   if (parameter.tensor_gradient == TensorGradient::kv_replicas) sum_kv_replicas(parameter);
   const auto index = static_cast<std::size_t>(store_.bucket_of(parameter));
   const Bucket& bucket = store_.buckets()[index];
@@ -77,10 +80,13 @@ void ParameterExchange::reduce(const Bucket& bucket, std::size_t index) {
 void ParameterExchange::finish_gradients() {
   for (std::size_t i = 0; i < store_.buckets().size(); ++i) {
     const Bucket& bucket = store_.buckets()[i];
-    require(parameters_left_[i] == 0, "bucket {} lacks the gradients of {} parameters", i, parameters_left_[i]);
+    require(parameters_left_[i] == 0, "bucket {} lacks the gradients of {} parameters", i,
+            parameters_left_[i]);
     if (!bucket.partial) continue;
     if (runtime_.tensor().size() > 1)
-      runtime_.tensor().all_reduce(runtime_.compute(), store_.gradients(bucket), Reduce::sum).wait(runtime_.compute());
+      runtime_.tensor()
+          .all_reduce(runtime_.compute(), store_.gradients(bucket), Reduce::sum)
+          .wait(runtime_.compute());
     reduce(bucket, i);
   }
   for (std::size_t i = 0; i < reductions_.size(); ++i) {

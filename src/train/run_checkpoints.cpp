@@ -1,9 +1,10 @@
+#include "verne/train/run_checkpoints.hpp"
+
 #include <algorithm>
 
 #include "verne/checkpoint/convert.hpp"
 #include "verne/comm/agree.hpp"
 #include "verne/train/matmul_tuning.hpp"
-#include "verne/train/trainer.hpp"
 
 namespace verne {
 namespace {
@@ -13,7 +14,9 @@ namespace fs = std::filesystem;
 /// One rank looks, all know: the ranks must not disagree about a file that is being replaced.
 std::string shared_path(const HostGroup& world, const std::function<std::string()>& look) {
   std::string path;
-  agree_after(world, [&] { if (world.rank() == 0) path = look(); });
+  agree_after(world, [&] {
+    if (world.rank() == 0) path = look();
+  });
   return world.broadcast_text(path, 0);
 }
 
@@ -42,7 +45,8 @@ std::optional<fs::path> RunCheckpoints::find(const Run& run) {
   if (path.empty()) return std::nullopt;
   agree_after(run.world, [&] {
     const CheckpointReader reader(path);
-    require_user(reader.has_optimizer(), "{}: holds weights alone; a run resumes from a checkpoint with optimizer state", path);
+    require_user(reader.has_optimizer(),
+                 "{}: holds weights alone; a run resumes from a checkpoint with optimizer state", path);
     const auto& state = reader.state().values;
     require_user(state.contains("identity"), "{}: not a training run's checkpoint", path);
     check_identity(state["identity"], run.identity, path);
@@ -70,7 +74,8 @@ RunProgress RunCheckpoints::restore(const fs::path& file) {
   resumed_from_ = progress.step;
   agree_after(run_.world, [&] {
     std::error_code elsewhere;
-    const bool going_back = run_.deck.checkpoint.resume != "auto" && fs::equivalent(file, directory_.file(progress.step), elsewhere);
+    const bool going_back = run_.deck.checkpoint.resume != "auto" &&
+                            fs::equivalent(file, directory_.file(progress.step), elsewhere);
     if (run_.first_rank() && going_back) discard_after(progress);
   });
   return progress;
@@ -88,7 +93,8 @@ CheckpointContent RunCheckpoints::content(const RunProgress& progress) const {
     const ChatTemplate chat_template = resolve_template(run_.files.chat_template, "");
     if (chat_template != ChatTemplate::unresolved) {
       std::optional<TokenId> eos;
-      if (!run_.model.config().eos_token_ids.empty()) eos = static_cast<TokenId>(run_.model.config().eos_token_ids.front());
+      if (!run_.model.config().eos_token_ids.empty())
+        eos = static_cast<TokenId>(run_.model.config().eos_token_ids.front());
       values["chat_template"] = jinja_source(chat_template, *run_.files.tokenizer, eos);
       values["end_token_id"] = end_token(chat_template, *run_.files.tokenizer, eos);
     }
@@ -129,11 +135,13 @@ void RunCheckpoints::publish(const RunProgress& progress, Holds holds) {
   agree_after(run_.world, [&] {
     if (!run_.first_rank()) return;
     if (holds == Holds::everything) directory_.set_last(progress.step);
-    if (!progress.best.empty() && progress.best.front().step == progress.step) directory_.set_best(progress.step);
+    if (!progress.best.empty() && progress.best.front().step == progress.step)
+      directory_.set_best(progress.step);
     std::vector<std::int64_t> ranking;
     for (const auto& ranked : progress.best) ranking.push_back(ranked.step);
     directory_.prune({.keep = static_cast<int>(run_.deck.checkpoint.keep),
-                      .keep_best = static_cast<int>(run_.deck.checkpoint.keep_best), .ranking = ranking,
+                      .keep_best = static_cast<int>(run_.deck.checkpoint.keep_best),
+                      .ranking = ranking,
                       .resumed_from = resumed_from_});
     if (holds == Holds::everything) log_info("saved {}", directory_.file(progress.step).string());
   });
@@ -142,15 +150,17 @@ void RunCheckpoints::publish(const RunProgress& progress, Holds holds) {
 bool RunCheckpoints::rank(RunProgress& progress, double value) const {
   const auto keep = static_cast<std::size_t>(run_.deck.checkpoint.keep_best);
   const Monitor monitor = parse_monitor(run_.deck.checkpoint.monitor);
-  const auto place = std::find_if(progress.best.begin(), progress.best.end(),
-                                  [&](const auto& ranked) { return monitor.improves(value, ranked.value, 0); });
+  const auto place = std::find_if(progress.best.begin(), progress.best.end(), [&](const auto& ranked) {
+    return monitor.improves(value, ranked.value, 0);
+  });
   if (static_cast<std::size_t>(place - progress.best.begin()) >= keep) return false;
   progress.best.insert(place, {.step = progress.step, .value = value});
   if (progress.best.size() > keep) progress.best.resize(keep);
   return true;
 }
 
-void RunCheckpoints::save_weights(const RunProgress& progress, const std::function<void()>& before_publishing) {
+void RunCheckpoints::save_weights(const RunProgress& progress,
+                                  const std::function<void()>& before_publishing) {
   settle(Wait::yes);
   agree_after(run_.world, before_publishing);
   save_checkpoint(directory_.file(progress.step), run_.world, engine_.runtime().compute(), content(progress));
@@ -160,10 +170,13 @@ void RunCheckpoints::save_weights(const RunProgress& progress, const std::functi
 void RunCheckpoints::discard_after(const RunProgress& progress) const {
   // The links first: they never point at what is gone.
   directory_.set_last(progress.step);
-  const auto best = std::find_if(progress.best.begin(), progress.best.end(),
-                                 [&](const auto& ranked) { return fs::exists(directory_.file(ranked.step)); });
-  if (best != progress.best.end()) directory_.set_best(best->step);
-  else fs::remove(directory_.path() / "best");
+  const auto best = std::find_if(progress.best.begin(), progress.best.end(), [&](const auto& ranked) {
+    return fs::exists(directory_.file(ranked.step));
+  });
+  if (best != progress.best.end())
+    directory_.set_best(best->step);
+  else
+    fs::remove(directory_.path() / "best");
   for (const auto& entry : directory_.whole()) {
     if (entry.step <= progress.step) continue;
     log_warning("checkpoint.resume goes back to step {}: {} is removed", progress.step, entry.file.string());

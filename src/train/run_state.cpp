@@ -8,12 +8,13 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-/// What the files hold, not where they lie: a run may be copied or moved together with its data. Names tell a reader
-/// which file differs, places keep apart files of one name.
+/// What the files hold, not where they lie: a run may be copied or moved together with its data. Names tell a
+/// reader which file differs, places keep apart files of one name.
 Json contents(std::span<const InputFingerprint> files) {
   Json result = Json::object();
   for (std::size_t i = 0; i < files.size(); ++i)
-    result[fmt::format("{} {}", i + 1, std::filesystem::path(files[i].path).filename().string())] = files[i].sha256;
+    result[fmt::format("{} {}", i + 1, std::filesystem::path(files[i].path).filename().string())] =
+        files[i].sha256;
   return result;
 }
 
@@ -21,17 +22,32 @@ Json contents(std::span<const InputFingerprint> files) {
 
 Json run_identity(const Deck& deck, const ModelSource& model, std::span<const InputFingerprint> weights,
                   std::span<const InputFingerprint> inputs) {
-  const auto word = [](auto value) { return static_cast<int>(value); };
+  constexpr const char* kDTypes[] = {"bf16", "fp32"};
+  constexpr const char* kInits[] = {"pretrained", "random"};
+  constexpr const char* kOverlong[] = {"error", "drop", "truncate"};
+  constexpr const char* kSchedules[] = {"cosine", "linear", "constant"};
+  const auto word = [](const auto& words, auto value) { return words[static_cast<std::size_t>(value)]; };
   Json identity;
-  identity["model"] = {{"weights", contents(weights)}, {"config", sha256_hex(model.side_files().config).substr(0, 16)},
-                       {"dtype", deck.model.dtype ? word(*deck.model.dtype) : 0}, {"init", word(deck.model.init)}};
-  identity["data"] = {{"inputs", contents(inputs)}, {"seq_length", deck.data.seq_length}, {"packing", deck.data.packing},
-                      {"shuffle", deck.data.shuffle}, {"overlong", word(deck.data.overlong)}};
+  identity["model"] = {{"weights", contents(weights)},
+                       {"config", sha256_hex(model.side_files().config).substr(0, 16)},
+                       {"dtype", word(kDTypes, deck.model.dtype.value_or(ModelDType::bf16))},
+                       {"init", word(kInits, deck.model.init)}};
+  identity["data"] = {{"inputs", contents(inputs)},
+                      {"seq_length", deck.data.seq_length},
+                      {"packing", deck.data.packing},
+                      {"shuffle", deck.data.shuffle},
+                      {"overlong", word(kOverlong, deck.data.overlong)}};
   identity["run"] = {{"seed", deck.run.seed}};
   identity["train"] = {{"global_batch", deck.train.global_batch}};
   const OptimizerSection& o = deck.optimizer;
-  identity["optimizer"] = {{"lr", o.lr}, {"min_lr", o.min_lr}, {"warmup_steps", o.warmup_steps}, {"schedule", word(o.schedule)},
-                           {"beta1", o.beta1}, {"beta2", o.beta2}, {"eps", o.eps}, {"weight_decay", o.weight_decay},
+  identity["optimizer"] = {{"lr", o.lr},
+                           {"min_lr", o.min_lr},
+                           {"warmup_steps", o.warmup_steps},
+                           {"schedule", word(kSchedules, o.schedule)},
+                           {"beta1", o.beta1},
+                           {"beta2", o.beta2},
+                           {"eps", o.eps},
+                           {"weight_decay", o.weight_decay},
                            {"clip_grad", o.clip_grad}};
   return identity;
 }
@@ -45,13 +61,14 @@ void check_identity(const Json& stored, const Json& current, const std::filesyst
       for (const auto& [name, value] : a.items())
         if (!b.contains(name)) self(self, value, Json(), key.empty() ? name : key + "." + name);
     } else if (a != b) {
-      differences += fmt::format("\n  {}: {} in the checkpoint, {} now", key, a.is_null() ? "absent" : a.dump(),
-                                 b.is_null() ? "absent" : b.dump());
+      differences += fmt::format("\n  {}: {} in the checkpoint, {} now", key,
+                                 a.is_null() ? "absent" : a.dump(), b.is_null() ? "absent" : b.dump());
     }
   };
   compare(compare, stored, current, "");
   require_user(differences.empty(),
-               "{} belongs to another run; use another run.dir, or checkpoint.resume=never to start it over. What differs:{}",
+               "{} belongs to another run; use another run.dir, or checkpoint.resume=never to start it over. "
+               "What differs:{}",
                checkpoint.string(), differences);
 }
 
@@ -76,7 +93,8 @@ RunProgress RunProgress::from_json(const Json& state, const std::filesystem::pat
     progress.consumed_samples = state.at("consumed_samples");
     progress.consumed_tokens = state.at("consumed_tokens");
     progress.ended = state.at("ended");
-    for (const Json& ranked : state.at("best")) progress.best.push_back({ranked.at("step"), ranked.at("value")});
+    for (const Json& ranked : state.at("best"))
+      progress.best.push_back({ranked.at("step"), ranked.at("value")});
     if (state.contains("best_value")) progress.best_value = state["best_value"].get<double>();
     progress.validations_without_improvement = state.at("validations_without_improvement");
   } catch (const Json::exception& error) {
@@ -93,7 +111,8 @@ Monitor parse_monitor(const std::string& text) {
   const std::size_t colon = text.find(':');
   Monitor monitor{.metric = text.substr(0, colon)};
   const std::string direction = colon == std::string::npos ? "min" : text.substr(colon + 1);
-  require_user((monitor.metric == "val_loss" || monitor.metric == "loss") && (direction == "min" || direction == "max"),
+  require_user((monitor.metric == "val_loss" || monitor.metric == "loss") &&
+                   (direction == "min" || direction == "max"),
                "checkpoint.monitor = {}: expected val_loss or loss, then :min or :max", text);
   if (direction == "max") monitor.better = Monitor::Better::larger;
   return monitor;

@@ -28,7 +28,8 @@ std::vector<ScoredDocument> read_documents(const Deck& deck, const ModelSource& 
   std::optional<Tokenizer> tokenizer;
   if (!deck.prepare.tokenizer.empty()) {
     const std::filesystem::path given = deck.prepare.tokenizer;
-    tokenizer = Tokenizer::load(std::filesystem::exists(given) ? given : resolve_model_folder(deck.prepare.tokenizer));
+    tokenizer = Tokenizer::load(
+        std::filesystem::exists(given) ? given : resolve_model_folder(deck.prepare.tokenizer));
   } else {
     tokenizer = model.tokenizer();
   }
@@ -37,7 +38,8 @@ std::vector<ScoredDocument> read_documents(const Deck& deck, const ModelSource& 
   const auto& eos = model.config().eos_token_ids;
   if (!eos.empty() && eos.front() >= 0) render.model_eos_id = static_cast<TokenId>(eos.front());
   DocumentMaker maker(tokenizer, render,
-                      {.input_key = deck.prepare.input_key, .output_key = deck.prepare.output_key,
+                      {.input_key = deck.prepare.input_key,
+                       .output_key = deck.prepare.output_key,
                        .vocab_size = model.config().vocab_size});
   std::vector<PrepareInput> inputs;
   for (const std::string& input : deck.score.input) inputs.push_back({input, std::nullopt});
@@ -46,13 +48,15 @@ std::vector<ScoredDocument> read_documents(const Deck& deck, const ModelSource& 
   std::int64_t record = 0;
   files.for_each_line([&](const InputFiles::Source& source, const JsonlLine& line) {
     if (deck.score.limit > 0 && record >= deck.score.limit) return false;
-    for (Document& document : maker.make(source.file, line).documents) documents.push_back({record, std::move(document)});
+    for (Document& document : maker.make(source.file, line).documents)
+      documents.push_back({record, std::move(document)});
     ++record;
     return true;
   });
   for (const ScoredDocument& d : documents)
     for (TokenId id : d.document.tokens)
-      require_user(id < model.config().vocab_size, "record {}: token {} is not in the model's vocabulary of {}", d.record, id,
+      require_user(id < model.config().vocab_size,
+                   "record {}: token {} is not in the model's vocabulary of {}", d.record, id,
                    model.config().vocab_size);
   return documents;
 }
@@ -93,9 +97,11 @@ MicroBatch make_batch(std::span<const ScoredDocument> documents, const MicroBatc
       batch.loss_mask[at] = 1;
     }
   }
-  if (at < total) batch.document_starts.push_back(static_cast<std::int32_t>(at));  // padding is a document of its own
+  if (at < total)
+    batch.document_starts.push_back(static_cast<std::int32_t>(at));  // padding is a document of its own
   for (std::size_t t = at; t < total; ++t) batch.positions[t] = static_cast<std::int32_t>(t - at);
-  batch.document_starts.resize(static_cast<std::size_t>(shape.document_capacity) + 1, static_cast<std::int32_t>(total));
+  batch.document_starts.resize(static_cast<std::size_t>(shape.document_capacity) + 1,
+                               static_cast<std::int32_t>(total));
   return batch;
 }
 
@@ -105,21 +111,26 @@ void append_line(std::string& text, const ScoredDocument& scored, std::span<cons
   double sum = 0;
   std::int64_t counted = 0;
   auto out = std::back_inserter(text);
-  fmt::format_to(out, "{{\"index\": {}, \"tokens\": [{}], \"logprobs\": [", scored.record, fmt::join(tokens, ", "));
+  fmt::format_to(out, "{{\"index\": {}, \"tokens\": [{}], \"logprobs\": [", scored.record,
+                 fmt::join(tokens, ", "));
   for (std::size_t t = 0; t < tokens.size(); ++t) {
     if (t == 0) {
       fmt::format_to(out, "null");
       continue;
     }
     const float value = log_probability[t - 1];
-    if (std::isfinite(value)) fmt::format_to(out, ", {}", value);
-    else fmt::format_to(out, ", null");
+    if (std::isfinite(value))
+      fmt::format_to(out, ", {}", value);
+    else
+      fmt::format_to(out, ", null");
     if (!mask[t]) continue;
     sum += static_cast<double>(value);
     ++counted;
   }
-  if (std::isfinite(sum)) fmt::format_to(out, "], \"sum_logprob\": {}, \"counted_tokens\": {}}}\n", sum, counted);
-  else fmt::format_to(out, "], \"sum_logprob\": null, \"counted_tokens\": {}}}\n", counted);
+  if (std::isfinite(sum))
+    fmt::format_to(out, "], \"sum_logprob\": {}, \"counted_tokens\": {}}}\n", sum, counted);
+  else
+    fmt::format_to(out, "], \"sum_logprob\": null, \"counted_tokens\": {}}}\n", counted);
 }
 
 }  // namespace
@@ -132,11 +143,14 @@ void score(const ScoreRequest& request) {
   std::optional<TrainLayout> layout;
   std::vector<ScoredDocument> documents;
   DeviceKind device = DeviceKind::cpu;
-  EngineOptions options{.dtype = deck.model.dtype == ModelDType::fp32 ? DType::f32 : DType::bf16, .purpose = Purpose::inference};
+  EngineOptions options{.dtype = deck.model.dtype == ModelDType::fp32 ? DType::f32 : DType::bf16,
+                        .purpose = Purpose::inference};
   EnginePlan plan;
   agree_after(world, [&] {
     device = choose_device(deck.run.device);
-    model = ModelSource::open(deck.model, [&](const std::string& line) { if (world.rank() == 0) log_info("{}", line); });
+    model = ModelSource::open(deck.model, [&](const std::string& line) {
+      if (world.rank() == 0) log_info("{}", line);
+    });
     layout = make_layout_without_batch(deck, model->config(), world.rank(), world.size());
     documents = read_documents(deck, *model);
   });
@@ -147,26 +161,32 @@ void score(const ScoreRequest& request) {
     most_documents = std::max(most_documents, static_cast<std::int64_t>(group.last - group.first));
   }
   const std::int64_t tokens = round_up<std::int64_t>(longest, layout->grid.sizes().tensor);
-  options.batch = {.rows = 1, .seq_length = tokens, .table = DocumentTable::packed, .document_capacity = most_documents + 1};
+  options.batch = {.rows = 1,
+                   .seq_length = tokens,
+                   .table = DocumentTable::packed,
+                   .document_capacity = most_documents + 1};
   agree_after(world, [&] {
     plan = Engine::plan(model->config(), layout->grid, layout->sequence, options);
     check_memory(plan, device, gpu);
   });
   Watchdog watchdog(request.session, static_cast<double>(deck.run.collective_timeout_s));
-  ParallelRuntime runtime = make_runtime(world, layout->grid, model->config(), layout->sequence, device, gpu, request.threads,
-                                         ParallelRuntime::Bits::reproducible, &watchdog);
+  ParallelRuntime runtime = make_runtime(world, layout->grid, model->config(), layout->sequence, device, gpu,
+                                         request.threads, ParallelRuntime::Bits::reproducible, &watchdog);
   Engine engine(model->config(), runtime, options, plan.arenas);
   load_weights(*model, world, engine);
 
   std::optional<AtomicFile> output;
-  agree_after(world, [&] { if (world.rank() == 0) output.emplace(deck.score.output); });
+  agree_after(world, [&] {
+    if (world.rank() == 0) output.emplace(deck.score.output);
+  });
   const std::size_t data_ranks = static_cast<std::size_t>(layout->grid.sizes().data);
   for (std::size_t round = 0; round < groups.size(); round += data_ranks) {
     const std::size_t own = round + static_cast<std::size_t>(layout->grid.data());
     std::string text;
     if (own < groups.size()) {
       const Group& group = groups[own];
-      const std::span<const ScoredDocument> part = std::span(documents).subspan(group.first, group.last - group.first);
+      const std::span<const ScoredDocument> part =
+          std::span(documents).subspan(group.first, group.last - group.first);
       const std::vector<float> values = engine.log_probabilities(make_batch(part, options.batch));
       std::size_t at = 0;
       for (const ScoredDocument& scored : part) {
@@ -183,10 +203,13 @@ void score(const ScoreRequest& request) {
     const auto received = world.all_to_all(to);
     agree_after(world, [&] {
       if (world.rank() != 0) return;
-      for (const auto& part : received) output->write({reinterpret_cast<const char*>(part.data()), part.size()});
+      for (const auto& part : received)
+        output->write({reinterpret_cast<const char*>(part.data()), part.size()});
     });
   }
-  agree_after(world, [&] { if (world.rank() == 0) output->publish(); });
+  agree_after(world, [&] {
+    if (world.rank() == 0) output->publish();
+  });
   if (world.rank() == 0) log_info("{}: {} documents scored", deck.score.output, documents.size());
 }
 

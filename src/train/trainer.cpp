@@ -10,16 +10,23 @@ namespace verne {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 }  // namespace
 
 Trainer::Trainer(const Run& run, Engine& engine)
-    : run_(run), engine_(engine), checkpoints_(run, engine),
-      learning_rate_{.schedule = run.deck.optimizer.schedule, .peak = run.deck.optimizer.lr,
-                     .least = run.deck.optimizer.min_lr, .warmup_steps = run.deck.optimizer.warmup_steps,
+    : run_(run),
+      engine_(engine),
+      checkpoints_(run, engine),
+      learning_rate_{.schedule = run.deck.optimizer.schedule,
+                     .peak = run.deck.optimizer.lr,
+                     .least = run.deck.optimizer.min_lr,
+                     .warmup_steps = run.deck.optimizer.warmup_steps,
                      .steps = run.last_step},
-      monitor_(parse_monitor(run.deck.checkpoint.monitor)), stop_request_(run.deck.run.time_limit_s) {}
+      monitor_(parse_monitor(run.deck.checkpoint.monitor)),
+      stop_request_(run.deck.run.time_limit_s) {}
 
 ExitCode Trainer::run() {
   resume_or_start();
@@ -36,7 +43,9 @@ ExitCode Trainer::run() {
     const auto reason = stop_reason(progress_.step);
     progress_.ended = progress_.step == run_.last_step || early_stop();
     const std::int64_t interval = run_.deck.checkpoint.interval;
-    const auto sync_metrics = [this] { if (metrics_) metrics_->sync(); };
+    const auto sync_metrics = [this] {
+      if (metrics_) metrics_->sync();
+    };
     if (progress_.ended || reason || (interval > 0 && progress_.step % interval == 0)) {
       checkpoints_.save(progress_, sync_metrics);
     } else if (standing == Standing::among_best) {
@@ -44,13 +53,15 @@ ExitCode Trainer::run() {
     }
     if (reason && !progress_.ended) {
       checkpoints_.settle(RunCheckpoints::Wait::yes);
-      if (run_.first_rank()) log_info("stopped after step {} ({}); start again to go on", progress_.step, *reason);
+      if (run_.first_rank())
+        log_info("stopped after step {} ({}); start again to go on", progress_.step, *reason);
       return ExitCode::requeue;
     }
   }
   checkpoints_.settle(RunCheckpoints::Wait::yes);
   if (run_.first_rank() && early_stop())
-    log_info("stopped early: {} validations without an improvement", progress_.validations_without_improvement);
+    log_info("stopped early: {} validations without an improvement",
+             progress_.validations_without_improvement);
   return ExitCode::done;
 }
 
@@ -78,7 +89,8 @@ void Trainer::open_monitors() {
 
 Trainer::Standing Trainer::step(std::int64_t step) {
   const auto start = Clock::now();
-  const StepResult result = engine_.train_step(step_batch(*run_.data.train, step), step, learning_rate_.at(step));
+  const StepResult result =
+      engine_.train_step(step_batch(*run_.data.train, step), step, learning_rate_.at(step));
   const double seconds = seconds_since(start);
   stop_if_not_finite(step, result);
   const BatchCounts counts = run_.data.train->counts(step);
@@ -133,21 +145,31 @@ void Trainer::stop_if_not_finite(std::int64_t step, const StepResult& result) {
   if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) return;
   const bool loss = !std::isfinite(result.loss);
   const std::string tensor = engine_.first_not_finite(run_.world);
-  throw SystemError(fmt::format("step {}: the {} is {}; the first tensor with NaN or infinity is {}. Checkpoints saved before are whole.",
-                                step, loss ? "loss" : "gradient norm",
-                                std::isnan(loss ? result.loss : result.grad_norm) ? "NaN" : "infinite",
-                                tensor.empty() ? "none: the sum overflowed" : tensor));
+  throw SystemError(
+      fmt::format("step {}: the {} is {}; the first tensor with NaN or infinity is {}. Checkpoints saved "
+                  "before are whole.",
+                  step, loss ? "loss" : "gradient norm",
+                  std::isnan(loss ? result.loss : result.grad_norm) ? "NaN" : "infinite",
+                  tensor.empty() ? "none: the sum overflowed" : tensor));
 }
 
-void Trainer::log_step(std::int64_t step, const StepResult& result, double seconds, std::optional<double> val_loss) {
+void Trainer::log_step(std::int64_t step, const StepResult& result, double seconds,
+                       std::optional<double> val_loss) {
   const std::int64_t interval = run_.deck.train.log_interval;
   const bool due = step == run_.last_step || val_loss || (interval > 0 && step % interval == 0);
   if (!due || !run_.first_rank()) return;
   const BatchCounts counts = run_.data.train->counts(step);
-  MetricsRow row{.step = step, .consumed_samples = progress_.consumed_samples, .consumed_tokens = progress_.consumed_tokens,
-                 .loss = result.loss, .grad_norm = result.grad_norm, .lr = learning_rate_.at(step), .val_loss = val_loss,
-                 .step_time_s = seconds, .tokens_per_s = static_cast<double>(counts.real_tokens) / seconds};
-  const double flops = engine_.config().training_flops_per_token(run_.deck.data.seq_length) * *row.tokens_per_s;
+  MetricsRow row{.step = step,
+                 .consumed_samples = progress_.consumed_samples,
+                 .consumed_tokens = progress_.consumed_tokens,
+                 .loss = result.loss,
+                 .grad_norm = result.grad_norm,
+                 .lr = learning_rate_.at(step),
+                 .val_loss = val_loss,
+                 .step_time_s = seconds,
+                 .tokens_per_s = static_cast<double>(counts.real_tokens) / seconds};
+  const double flops =
+      engine_.config().training_flops_per_token(run_.deck.data.seq_length) * *row.tokens_per_s;
   row.tflops_per_gpu = flops / static_cast<double>(run_.world.size()) / 1e12;
   if (const auto peak = peak_bf16_tflops(engine_.runtime())) row.mfu = *row.tflops_per_gpu / *peak;
   row.peak_memory_gb = static_cast<double>(engine_.memory().peak_total) / 1e9;

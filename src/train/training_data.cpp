@@ -19,9 +19,10 @@ Form form_of(const std::vector<std::string>& inputs, const char* key) {
   for (const std::string& input : inputs) {
     require_user(fs::exists(input), "{}: there is no file or folder {}", key, input);
     const bool prepared_folder = fs::is_directory(input) && fs::exists(fs::path(input) / "train.h5");
-    const Form found = prepared_folder || (fs::is_regular_file(input) && is_token_shard(input)) ? Form::shards : Form::jsonl;
-    require_user(!form || *form == found, "{}: {} is {}, the files before it are not; give all of one form", key, input,
-                 found == Form::shards ? "a token shard" : "JSONL");
+    const Form found =
+        prepared_folder || (fs::is_regular_file(input) && is_token_shard(input)) ? Form::shards : Form::jsonl;
+    require_user(!form || *form == found, "{}: {} is {}, the files before it are not; give all of one form",
+                 key, input, found == Form::shards ? "a token shard" : "JSONL");
     form = found;
   }
   return form.value_or(Form::shards);
@@ -30,7 +31,8 @@ Form form_of(const std::vector<std::string>& inputs, const char* key) {
 std::vector<fs::path> shard_paths(const std::vector<std::string>& inputs, const char* part) {
   std::vector<fs::path> paths;
   for (const std::string& input : inputs)
-    paths.push_back(fs::is_directory(input) ? fs::path(input) / (std::string(part) + ".h5") : fs::path(input));
+    paths.push_back(fs::is_directory(input) ? fs::path(input) / (std::string(part) + ".h5")
+                                            : fs::path(input));
   return paths;
 }
 
@@ -38,7 +40,8 @@ PrepareSettings prepare_settings(const Deck& deck, const ModelSource& model, con
   PrepareSettings settings;
   const bool own_validation = !deck.data.validation.empty();
   for (const std::string& input : deck.data.train)
-    settings.inputs.push_back({input, own_validation && fs::is_regular_file(input) ? std::optional(Part::train) : std::nullopt});
+    settings.inputs.push_back(
+        {input, own_validation && fs::is_regular_file(input) ? std::optional(Part::train) : std::nullopt});
   for (const std::string& input : deck.data.validation) settings.inputs.push_back({input, Part::validation});
   settings.output = paths.prepared_data();
   if (!deck.prepare.tokenizer.empty()) {
@@ -70,8 +73,8 @@ void read_shard_facts(DataFiles& files) {
   const auto json = files.tokenizer_files.find("tokenizer.json");
   if (json == files.tokenizer_files.end()) return;
   const auto config = files.tokenizer_files.find("tokenizer_config.json");
-  files.tokenizer = Tokenizer::from_json(json->second, config == files.tokenizer_files.end() ? "" : config->second,
-                                         shard.path().string());
+  files.tokenizer = Tokenizer::from_json(
+      json->second, config == files.tokenizer_files.end() ? "" : config->second, shard.path().string());
 }
 
 /// The shards' tokenizer must be the model's, or the model's with tokens added.
@@ -82,21 +85,24 @@ void check_tokenizer(const DataFiles& files, const ModelSource& model) {
   for (std::int64_t id = own->vocab_size(); id < files.tokenizer->vocab_size(); ++id)
     added.emplace_back(files.tokenizer->token_of(static_cast<TokenId>(id)).value_or(""));
   require_user(!added.empty() && own->with_added_tokens(added).hash() == files.tokenizer->hash(),
-               "{}: made by another tokenizer ({}) than the model's ({} in {}); run prepare again with the model's tokenizer",
+               "{}: made by another tokenizer ({}) than the model's ({} in {}); run prepare again with the "
+               "model's tokenizer",
                files.train.front().string(), files.tokenizer->hash(), own->hash(), model.origin());
 }
 
 }  // namespace
 
-DataFiles open_data_files(const Deck& deck, const ModelSource& model, const RunPaths& paths, const HostGroup& world) {
+DataFiles open_data_files(const Deck& deck, const ModelSource& model, const RunPaths& paths,
+                          const HostGroup& world) {
   DataFiles files;
   Form form = Form::shards;
   agree_after(world, [&] {
     require_user(!deck.data.train.empty(), "data.train is missing: token shards, or JSONL files to prepare");
     form = form_of(deck.data.train, "data.train");
     if (!deck.data.validation.empty())
-      require_user(form_of(deck.data.validation, "data.validation") == form,
-                   "data.train and data.validation: one is token shards, the other JSONL; give both in one form");
+      require_user(
+          form_of(deck.data.validation, "data.validation") == form,
+          "data.train and data.validation: one is token shards, the other JSONL; give both in one form");
   });
   if (form == Form::jsonl) {
     std::optional<PrepareSettings> settings;
@@ -129,14 +135,19 @@ DataFiles open_data_files(const Deck& deck, const ModelSource& model, const RunP
   return files;
 }
 
-TrainingData open_batches(const Deck& deck, const DataFiles& files, const TrainLayout& layout, std::int64_t vocab_size) {
-  DatasetOptions dataset{.seq_length = deck.data.seq_length, .overlong = deck.data.overlong, .vocab_size = vocab_size};
+TrainingData open_batches(const Deck& deck, const DataFiles& files, const TrainLayout& layout,
+                          std::int64_t vocab_size) {
+  DatasetOptions dataset{
+      .seq_length = deck.data.seq_length, .overlong = deck.data.overlong, .vocab_size = vocab_size};
   if (files.tokenizer) dataset.tokenizer_hash = files.tokenizer->hash();
-  BatchOptions options{.seq_length = deck.data.seq_length, .padded_seq_length = layout.padded_seq_length,
+  BatchOptions options{.seq_length = deck.data.seq_length,
+                       .padded_seq_length = layout.padded_seq_length,
                        .packing = deck.data.packing ? Packing::yes : Packing::no,
                        .shuffle = deck.data.shuffle ? Shuffle::yes : Shuffle::no,
-                       .seed = static_cast<std::uint64_t>(deck.run.seed), .micro_batch = deck.train.micro_batch,
-                       .global_batch = deck.train.global_batch, .data_rank = layout.grid.data(),
+                       .seed = static_cast<std::uint64_t>(deck.run.seed),
+                       .micro_batch = deck.train.micro_batch,
+                       .global_batch = deck.train.global_batch,
+                       .data_rank = layout.grid.data(),
                        .data_ranks = layout.grid.sizes().data};
   TrainingData data;
   data.train.emplace(TokenDataset(files.train, dataset), options);

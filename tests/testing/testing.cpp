@@ -10,7 +10,9 @@ namespace verne::testing {
 
 namespace fs = std::filesystem;
 
-fs::path golden_dir() { return VERNE_GOLDEN_DIR; }
+fs::path golden_dir() {
+  return VERNE_GOLDEN_DIR;
+}
 
 std::optional<fs::path> shared_dir() {
   const char* override_path = std::getenv("VERNE_SHARED_DIR");

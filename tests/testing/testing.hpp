@@ -7,7 +7,8 @@ namespace verne::testing {
 
 /// The project's own small golden cases (tests/golden).
 std::filesystem::path golden_dir();
-/// The larger cases beside a checkout, where they exist; the environment variable VERNE_SHARED_DIR overrides the place.
+/// The larger cases beside a checkout, where they exist; the environment variable VERNE_SHARED_DIR overrides
+/// the place.
 std::optional<std::filesystem::path> shared_dir();
 
 /// A directory of its own under the system's temporary directory, removed with its content at the end.

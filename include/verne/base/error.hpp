@@ -22,7 +22,8 @@ class Error : public std::runtime_error {
   virtual ExitCode exit_code() const noexcept { return ExitCode::failure; }
 };
 
-/// Bad input. The message names the file, key, line or record, what was found, what was expected and what to do.
+/// Bad input. The message names the file, key, line or record, what was found, what was expected and what to
+/// do.
 class UserError : public Error {
  public:
   using Error::Error;

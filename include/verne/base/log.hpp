@@ -9,8 +9,8 @@ namespace verne {
 
 enum class LogLevel { debug, info, warning, error };
 
-/// Sends records to standard output (debug, info; rank 0 only), standard error (warnings and errors) and files, through
-/// Boost.Log. Owned by main; without one, warnings and errors still reach standard error.
+/// Sends records to standard output (debug, info; rank 0 only), standard error (warnings and errors) and
+/// files, through Boost.Log. Owned by main; without one, warnings and errors still reach standard error.
 class Logging {
  public:
   struct Options {

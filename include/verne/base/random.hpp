@@ -4,9 +4,9 @@
 
 namespace verne {
 
-/// Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
-/// The result depends on (seed, site, step, element) alone, so resharding, recomputing and resuming reproduce it.
-/// Header-only, so that CUDA kernels compute the same bits.
+/// Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+/// SC 2011). The result depends on (seed, site, step, element) alone, so resharding, recomputing and resuming
+/// reproduce it. Header-only, so that CUDA kernels compute the same bits.
 struct RandomSite {
   std::uint64_t seed = 0;
   std::uint32_t site = 0;  ///< which use of randomness: a hash of a parameter's name, a layer, the shuffle

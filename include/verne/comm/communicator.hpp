@@ -10,8 +10,9 @@ namespace verne {
 
 enum class Reduce { sum, max };
 
-/// A collective in flight on the queue it was given. Move-only. The tensors it reads and writes must stay alive and
-/// untouched by other queues until it was waited for. Blocking backends return one that is already done.
+/// A collective in flight on the queue it was given. Move-only. The tensors it reads and writes must stay
+/// alive and untouched by other queues until it was waited for. Blocking backends return one that is already
+/// done.
 class Pending {
  public:
   Pending() = default;
@@ -26,11 +27,12 @@ class Pending {
   Event done_;
 };
 
-/// Collectives on tensors among the ranks of one group. A communicator is made for one use; the order of its calls is the
-/// same on every rank of the group. Calls enqueue on `queue` (CUDA) or block (CPU); on a meta queue they are counted.
-/// Tensors are contiguous; dtypes f32, bf16, f64, i32, u8 (u8 and i32: no reduction but max). bf16 sums are taken in float32 on
-/// the CPU. The result of a reduction has the same bits on all ranks of the group and in every run of the same layout.
-/// Throws SystemError naming the operation and the rank where the library fails.
+/// Collectives on tensors among the ranks of one group. A communicator is made for one use; the order of its
+/// calls is the same on every rank of the group. Calls enqueue on `queue` (CUDA) or block (CPU); on a meta
+/// queue they are counted. Tensors are contiguous; dtypes f32, bf16, f64, i32, u8 (u8 and i32: no reduction
+/// but max). bf16 sums are taken in float32 on the CPU. The result of a reduction has the same bits on all
+/// ranks of the group and in every run of the same layout. Throws SystemError naming the operation and the
+/// rank where the library fails.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -41,9 +43,11 @@ class Communicator {
 
   /// In place.
   virtual Pending all_reduce(Queue& queue, const Tensor& tensor, Reduce reduce) = 0;
-  /// out = the ranks' `in`, in rank order; out.count() = size()·in.count(). `in` may be the caller's own block of `out`.
+  /// out = the ranks' `in`, in rank order; out.count() = size()·in.count(). `in` may be the caller's own
+  /// block of `out`.
   virtual Pending all_gather(Queue& queue, const Tensor& out, const Tensor& in) = 0;
-  /// out = block rank() of the sum over ranks of `in`; in.count() = size()·out.count(). `out` may be the caller's own block of `in`.
+  /// out = block rank() of the sum over ranks of `in`; in.count() = size()·out.count(). `out` may be the
+  /// caller's own block of `in`.
   virtual Pending reduce_scatter(Queue& queue, const Tensor& out, const Tensor& in) = 0;
   virtual Pending broadcast(Queue& queue, const Tensor& tensor, int root) = 0;
   virtual Pending send(Queue& queue, const Tensor& tensor, int to) = 0;

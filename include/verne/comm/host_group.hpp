@@ -11,8 +11,8 @@ struct ompi_communicator_t;  // MPI_Comm without MPI's header
 namespace verne {
 
 /// Collectives on host data among the ranks of a group, through MPI. A group of one rank needs no MPI at all.
-/// Every call is collective over the group and blocks. Calls throw SystemError naming the call where MPI fails.
-/// All calls must come from the thread that initialised MPI, in the same order on every rank.
+/// Every call is collective over the group and blocks. Calls throw SystemError naming the call where MPI
+/// fails. All calls must come from the thread that initialised MPI, in the same order on every rank.
 class HostGroup {
  public:
   /// A group of this process alone.
@@ -42,10 +42,11 @@ class HostGroup {
   std::int64_t max(std::int64_t value) const;
   double sum(double value) const;
   double max(double value) const;
-  void sum(std::span<double> values) const;       ///< elementwise, in place
+  void sum(std::span<double> values) const;  ///< elementwise, in place
   void sum(std::span<std::int64_t> values) const;
 
-  /// Sends `to[r]` to rank r and returns what each rank sent here, by rank. Any sizes (pieces under 2 GiB inside).
+  /// Sends `to[r]` to rank r and returns what each rank sent here, by rank. Any sizes (pieces under 2 GiB
+  /// inside).
   std::vector<std::vector<std::byte>> all_to_all(const std::vector<std::vector<std::byte>>& to) const;
 
  private:

@@ -16,7 +16,8 @@ struct ParallelSizes {
 /// data = ranks / (tensor·context·pipeline);  expert_tensor·expert divides tensor·context·data.
 class ProcessGrid {
  public:
-  /// `sizes.data` is computed. Throws UserError with the nearest layout that fits where the sizes do not divide `ranks`.
+  /// `sizes.data` is computed. Throws UserError with the nearest layout that fits where the sizes do not
+  /// divide `ranks`.
   ProcessGrid(int rank, int ranks, ParallelSizes sizes);
 
   int rank() const { return rank_; }
@@ -34,9 +35,10 @@ class ProcessGrid {
 
   /// Colours for splitting the world: ranks with equal colour form the group along that axis.
   int tensor_colour() const { return rank_ / sizes_.tensor; }
-  int data_colour() const;       ///< ranks that differ in data alone
-  int data_context_colour() const;  ///< ranks that differ in data or context: gradients are reduced over these
-  std::string text() const;      ///< "tensor 2 × data 4"
+  int data_colour() const;  ///< ranks that differ in data alone
+  int data_context_colour()
+      const;                 ///< ranks that differ in data or context: gradients are reduced over these
+  std::string text() const;  ///< "tensor 2 × data 4"
 
  private:
   int rank_, ranks_;

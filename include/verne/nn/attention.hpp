@@ -14,7 +14,7 @@ std::vector<float> rope_table_values(const RopeConfig& rope, std::int64_t positi
 
 /// Norm, query/key/value projection, optional head norms, rotary embedding, attention, output projection.
 struct Attention {
-  NormLinear qkv;                   ///< rows: this rank's query heads, then its key heads, then its value heads
+  NormLinear qkv;  ///< rows: this rank's query heads, then its key heads, then its value heads
   std::optional<Parameter> q_norm, k_norm;
   RowLinear output;
   std::int64_t heads = 0, kv_heads = 0, head_dim = 0;  ///< of this rank
@@ -24,8 +24,9 @@ struct Attention {
 
   struct Saved {
     NormLinear::Saved qkv;
-    Tensor projected;         ///< [tokens, (heads + 2·kv_heads)·head_dim]; rotated in place where there are no head norms
-    Tensor q, k;              ///< with head norms: normed and rotated; empty where they are rebuilt
+    Tensor projected;  ///< [tokens, (heads + 2·kv_heads)·head_dim]; rotated in place where there are no head
+                       ///< norms
+    Tensor q, k;  ///< with head norms: normed and rotated; empty where they are rebuilt
     Tensor q_rstd, k_rstd;
     Tensor out, log_sum_exp;
   };
@@ -42,13 +43,14 @@ struct Attention {
     Tensor q, k, v;
   };
   Heads split(const Tensor& projected) const;
-  void rotate(Step& step, const Tensor& y, const Tensor& rstd, const Tensor& x, const std::optional<Parameter>& norm,
-              const RopeTable& rope) const;
+  void rotate(Step& step, const Tensor& y, const Tensor& rstd, const Tensor& x,
+              const std::optional<Parameter>& norm, const RopeTable& rope) const;
   void rotate_back(Step& step, const Tensor& dx, const Tensor& rstd, const Tensor& x,
                    const std::optional<Parameter>& norm, const RopeTable& rope) const;
 };
 
 /// `layer` counts from 0. Throws UserError where the heads cannot be cut among the tensor ranks.
-Attention make_attention(const ModelConfig& config, const TensorParallel& tensor, std::int64_t layer, Keep keep);
+Attention make_attention(const ModelConfig& config, const TensorParallel& tensor, std::int64_t layer,
+                         Keep keep);
 
 }  // namespace verne

@@ -46,12 +46,14 @@ struct ModelConfig {
 
   /// Logical parameters (padding and tied copies not counted).
   std::int64_t parameter_count() const;
-  /// Model FLOPs to train one token: 6 per matmul weight, and causal attention over `seq_length` (3 · forward).
+  /// Model FLOPs to train one token: 6 per matmul weight, and causal attention over `seq_length` (3 ·
+  /// forward).
   double training_flops_per_token(std::int64_t seq_length) const;
 };
 
-/// Reads config.json of transformers 4 or 5. Throws UserError naming `origin` and the key: an unknown or disagreeing
-/// architecture, a wrong type or value, a field that changes the mathematics and is not supported.
+/// Reads config.json of transformers 4 or 5. Throws UserError naming `origin` and the key: an unknown or
+/// disagreeing architecture, a wrong type or value, a field that changes the mathematics and is not
+/// supported.
 ModelConfig parse_model_config(std::string_view json_text, const std::string& origin);
 
 /// Weights that a file of this model must hold.

@@ -4,8 +4,8 @@
 
 namespace verne {
 
-/// The rows of a vocabulary that one tensor rank holds. Every rank has `rows` rows, the last ones padded inside memory so
-/// that any vocabulary can be cut; files never see the padding.
+/// The rows of a vocabulary that one tensor rank holds. Every rank has `rows` rows, the last ones padded
+/// inside memory so that any vocabulary can be cut; files never see the padding.
 struct VocabularyBlock {
   std::int64_t first = 0;  ///< vocabulary id of row 0
   std::int64_t rows = 0;   ///< in memory, a multiple of 16

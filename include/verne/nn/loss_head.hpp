@@ -4,9 +4,10 @@
 
 namespace verne {
 
-/// Final norm, vocabulary projection and cross-entropy, a slice of the tokens at a time: the logits of a slice are turned
-/// into their gradient in place and used up at once, so neither logits nor their gradient exist for a whole batch.
-/// Forward therefore already computes the head's gradients when training; backward only hands dx on.
+/// Final norm, vocabulary projection and cross-entropy, a slice of the tokens at a time: the logits of a
+/// slice are turned into their gradient in place and used up at once, so neither logits nor their gradient
+/// exist for a whole batch. Forward therefore already computes the head's gradients when training; backward
+/// only hands dx on.
 struct LossHead {
   Norm norm;
   VocabularyBlock block;
@@ -16,13 +17,14 @@ struct LossHead {
     Tensor dnormalised;  ///< [stream tokens, hidden]
   };
 
-  /// `projection`: the head's weight, [block.rows, hidden]; with tied embeddings the embedding's. Adds to the batch's
-  /// loss_sum and writes its log_probability.
+  /// `projection`: the head's weight, [block.rows, hidden]; with tied embeddings the embedding's. Adds to the
+  /// batch's loss_sum and writes its log_probability.
   void forward(Step& step, const Parameter& projection, Stream& stream, Saved& saved) const;
   /// Overwrites dx [stream tokens, hidden].
   void backward(Step& step, const Tensor& dx, const Saved& saved) const;
 
-  /// Logits of all tokens, this rank's vocabulary block: [tokens, block.rows]. For comparisons on small models.
+  /// Logits of all tokens, this rank's vocabulary block: [tokens, block.rows]. For comparisons on small
+  /// models.
   void logits(Step& step, const Parameter& projection, Stream& stream, const Tensor& out) const;
 };
 

@@ -4,8 +4,8 @@
 
 namespace verne {
 
-/// norm, then a column-parallel linear layer. Owns both halves' memory, so that it may keep the normalised tensor or
-/// build it again in backward.
+/// norm, then a column-parallel linear layer. Owns both halves' memory, so that it may keep the normalised
+/// tensor or build it again in backward.
 struct NormLinear {
   Norm norm;
   ColumnLinear linear;

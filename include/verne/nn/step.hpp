@@ -7,8 +7,8 @@
 
 namespace verne {
 
-/// How this rank takes part in tensor parallelism. With sequence parallelism the residual stream is cut by tokens: each
-/// rank holds tokens/size of them; without, every rank holds all.
+/// How this rank takes part in tensor parallelism. With sequence parallelism the residual stream is cut by
+/// tokens: each rank holds tokens/size of them; without, every rank holds all.
 struct TensorParallel {
   Communicator* communicator = nullptr;
   Queue* queue = nullptr;  ///< its collectives run here, beside the compute queue
@@ -18,7 +18,9 @@ struct TensorParallel {
   int size() const { return communicator->size(); }
   bool active() const { return communicator->size() > 1; }
   bool shards_sequence() const { return active() && sequence == Sequence::sharded; }
-  std::int64_t stream_tokens(std::int64_t tokens) const { return shards_sequence() ? tokens / size() : tokens; }
+  std::int64_t stream_tokens(std::int64_t tokens) const {
+    return shards_sequence() ? tokens / size() : tokens;
+  }
 };
 
 /// One micro-batch on the device: `tokens` flat tokens of several documents.
@@ -27,9 +29,9 @@ struct DeviceBatch {
   Tensor tokens, targets, positions;  ///< i32 [token_count]
   Tensor loss_mask;                   ///< u8 [token_count]: 1 where the target counts
   DocumentLayout documents;
-  Tensor loss_scale;                  ///< f32 [1]: 1 / counted tokens of the global batch
-  Tensor loss_sum;                    ///< f64 [1]: −Σ log-probability of counted targets is added here
-  Tensor log_probability;             ///< f32 [token_count], out: of each target
+  Tensor loss_scale;       ///< f32 [1]: 1 / counted tokens of the global batch
+  Tensor loss_sum;         ///< f64 [1]: −Σ log-probability of counted targets is added here
+  Tensor log_probability;  ///< f32 [token_count], out: of each target
 };
 
 /// Where a layer's gradient goes: overwrite at the step's first writer, add afterwards.
@@ -57,11 +59,11 @@ struct Step {
   TensorParallel tensor;
   ParameterAccess& parameters;
   const DeviceBatch& batch;
-  DType dtype;      ///< of activations
+  DType dtype;  ///< of activations
   Mode mode;
-  Arena* saved;     ///< lives from forward to backward
-  Arena& replay;    ///< one layer's worth, for layers that run again in backward or keep nothing
-  Arena& scratch;   ///< a stack: released layer by layer
+  Arena* saved;    ///< lives from forward to backward
+  Arena& replay;   ///< one layer's worth, for layers that run again in backward or keep nothing
+  Arena& scratch;  ///< a stack: released layer by layer
 
   std::int64_t tokens() const { return batch.token_count; }
   std::int64_t stream_tokens() const { return tensor.stream_tokens(batch.token_count); }
@@ -72,7 +74,8 @@ struct Step {
   void grad_done(const Parameter& parameter) { parameters.grad_done(parameter); }
 };
 
-/// The residual stream between layers: its value is `sum` + `delta`. The addition is left to the next norm, which fuses it.
+/// The residual stream between layers: its value is `sum` + `delta`. The addition is left to the next norm,
+/// which fuses it.
 struct Stream {
   Tensor sum;     ///< [stream tokens, hidden]
   Tensor delta;   ///< what the last sub-layer gave; empty where it was added already

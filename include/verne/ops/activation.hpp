@@ -6,19 +6,20 @@ namespace verne {
 /// y = silu(gate)·up, silu(x) = x/(1 + e^−x). gate_up: [tokens, 2·width], gate first; y: [tokens, width].
 struct SwiGluForward {
   static constexpr const char* kName = "SwiGluForward";
-  Tensor y;         // out
-  Tensor gate_up;   // in
+  Tensor y;        // out
+  Tensor gate_up;  // in
   void check() const;
   Cost cost() const;
 };
 void launch(CpuQueue&, const SwiGluForward&);
 void launch(CudaQueue&, const SwiGluForward&);
 
-/// dgate = dy·up·σ(gate)·(1 + gate·(1 − σ(gate))),  dup = dy·silu(gate). dgate_up may alias gate_up. Overwrites.
+/// dgate = dy·up·σ(gate)·(1 + gate·(1 − σ(gate))),  dup = dy·silu(gate). dgate_up may alias gate_up.
+/// Overwrites.
 struct SwiGluBackward {
   static constexpr const char* kName = "SwiGluBackward";
-  Tensor dgate_up;      // out
-  Tensor dy, gate_up;   // in
+  Tensor dgate_up;     // out
+  Tensor dy, gate_up;  // in
   void check() const;
   Cost cost() const;
 };
@@ -28,8 +29,8 @@ void launch(CudaQueue&, const SwiGluBackward&);
 /// y = max(x, 0)². Any equal shapes.
 struct SquaredReluForward {
   static constexpr const char* kName = "SquaredReluForward";
-  Tensor y;   // out
-  Tensor x;   // in
+  Tensor y;  // out
+  Tensor x;  // in
   void check() const;
   Cost cost() const;
 };
@@ -39,8 +40,8 @@ void launch(CudaQueue&, const SquaredReluForward&);
 /// dx = 2·max(x, 0)·dy. dx may alias x or dy. Overwrites.
 struct SquaredReluBackward {
   static constexpr const char* kName = "SquaredReluBackward";
-  Tensor dx;       // out
-  Tensor dy, x;    // in
+  Tensor dx;     // out
+  Tensor dy, x;  // in
   void check() const;
   Cost cost() const;
 };

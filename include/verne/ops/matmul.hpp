@@ -8,13 +8,13 @@ namespace verne {
 
 enum class Transpose : bool { no, yes };
 
-/// d = op(a)·op(b), or d += op(a)·op(b). op(x) is x or its transpose; op(a): [m, k], op(b): [k, n], d: [m, n].
-/// a and b share a dtype (f32, bf16; f64 on the CPU); d has it too, or is f32. Sums are in float32 (float64 for f64).
-/// Rows may be strided.
+/// d = op(a)·op(b), or d += op(a)·op(b). op(x) is x or its transpose; op(a): [m, k], op(b): [k, n], d: [m,
+/// n]. a and b share a dtype (f32, bf16; f64 on the CPU); d has it too, or is f32. Sums are in float32
+/// (float64 for f64). Rows may be strided.
 struct Matmul {
   static constexpr const char* kName = "Matmul";
-  Tensor d;                                    // out
-  Operand a, b;                                // in
+  Tensor d;      // out
+  Operand a, b;  // in
   Transpose transpose_a = Transpose::no, transpose_b = Transpose::no;
   Accumulate accumulate = Accumulate::no;
 
@@ -27,9 +27,9 @@ struct Matmul {
 void launch(CpuQueue&, const Matmul&);
 void launch(CudaQueue&, const Matmul&);
 
-/// The algorithms that measurement chose, one line of text a shape, in a form that another rank or a later run can
-/// take over: replicas then agree, and a resumed run repeats its bits. CUDA only; a shape without a choice is measured
-/// at its first launch.
+/// The algorithms that measurement chose, one line of text a shape, in a form that another rank or a later
+/// run can take over: replicas then agree, and a resumed run repeats its bits. CUDA only; a shape without a
+/// choice is measured at its first launch.
 std::vector<std::string> matmul_choices(CudaQueue&);
 void take_matmul_choices(CudaQueue&, const std::vector<std::string>& choices);
 

@@ -19,8 +19,9 @@ class ProfileRange {
   bool open_ = false;
 };
 
-/// Runs an operation: checks its arguments and launches the kernel of the queue's kind. An operation is a struct with
-/// `kName`, `check()`, `cost()` and a `launch` for CpuQueue and CudaQueue; a missing kernel is a link error naming it.
+/// Runs an operation: checks its arguments and launches the kernel of the queue's kind. An operation is a
+/// struct with `kName`, `check()`, `cost()` and a `launch` for CpuQueue and CudaQueue; a missing kernel is a
+/// link error naming it.
 template <class Operation>
 void run(Queue& queue, const Operation& operation) {
   operation.check();

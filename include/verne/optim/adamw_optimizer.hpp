@@ -13,9 +13,9 @@ struct AdamWSettings {
 
 enum class OptimizerState { master, exp_avg, exp_avg_sq };
 
-/// AdamW over this data rank's block of every bucket (ZeRO stage 1): float32 master weights and both moments exist once
-/// among the data ranks. Weight decay touches parameters of two or more dimensions. Where weights are float32 they are
-/// their own master.
+/// AdamW over this data rank's block of every bucket (ZeRO stage 1): float32 master weights and both moments
+/// exist once among the data ranks. Weight decay touches parameters of two or more dimensions. Where weights
+/// are float32 they are their own master.
 class AdamWOptimizer {
  public:
   struct Place {
@@ -23,14 +23,15 @@ class AdamWOptimizer {
     int tensor_rank = 0, tensor_ranks = 1;
     std::int64_t kv_replicas = 1;  ///< neighbouring tensor ranks that hold the same kv heads
   };
-  AdamWOptimizer(Queue& queue, const ParameterStore& store, const AdamWSettings& settings, const Place& place);
+  AdamWOptimizer(Queue& queue, const ParameterStore& store, const AdamWSettings& settings,
+                 const Place& place);
 
   /// Masters from the weights; moments zero.
   void initialize(Queue& queue);
   /// Device scalars of a step (from 1).
   void begin_step(Queue& queue, std::int64_t step, double learning_rate);
-  /// total += Σ gradient² over what this rank owns, each logical element counted on one rank of the whole layout alone.
-  /// total: f64 [1].
+  /// total += Σ gradient² over what this rank owns, each logical element counted on one rank of the whole
+  /// layout alone. total: f64 [1].
   void add_sum_of_squares(Queue& queue, const Tensor& total) const;
   /// Clip factor, norm and skip flag from the whole gradient's sum of squares.
   void set_clip(Queue& queue, const Tensor& sum_of_squares) const;

@@ -3,8 +3,9 @@
 
 namespace verne {
 
-/// A bump allocator over one buffer of a queue. Tensors are 256-byte aligned, live until the arena is rewound past them
-/// and have undefined content. A capacity of kUnbounded is for meta queues, where a planning pass finds the peak.
+/// A bump allocator over one buffer of a queue. Tensors are 256-byte aligned, live until the arena is rewound
+/// past them and have undefined content. A capacity of kUnbounded is for meta queues, where a planning pass
+/// finds the peak.
 class Arena {
  public:
   static constexpr std::int64_t kUnbounded = -1;

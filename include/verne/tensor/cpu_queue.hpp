@@ -13,9 +13,11 @@ class CpuQueue final : public Queue {
   ~CpuQueue() override;
 
   int threads() const;
-  /// Calls body(begin, end) for a partition of [0, count) into blocks of at least `grain`, in parallel. The partition
-  /// depends on (count, grain) and `threads()`; bodies must write disjoint data. The first exception is rethrown.
-  void parallel_for(std::int64_t count, std::int64_t grain, const std::function<void(std::int64_t, std::int64_t)>& body);
+  /// Calls body(begin, end) for a partition of [0, count) into blocks of at least `grain`, in parallel. The
+  /// partition depends on (count, grain) and `threads()`; bodies must write disjoint data. The first
+  /// exception is rethrown.
+  void parallel_for(std::int64_t count, std::int64_t grain,
+                    const std::function<void(std::int64_t, std::int64_t)>& body);
 
   std::byte* allocate(std::int64_t bytes, MemoryKind kind) override;
   void release(std::byte* data, std::int64_t bytes, MemoryKind kind) override;

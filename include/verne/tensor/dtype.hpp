@@ -12,18 +12,24 @@ enum class DType : std::uint8_t { f32, bf16, f16, f64, i32, i64, u8, u32, f8_e4m
 constexpr int bits(DType type) {
   switch (type) {
     case DType::f64:
-    case DType::i64: return 64;
+    case DType::i64:
+      return 64;
     case DType::f32:
     case DType::i32:
-    case DType::u32: return 32;
+    case DType::u32:
+      return 32;
     case DType::bf16:
-    case DType::f16: return 16;
+    case DType::f16:
+      return 16;
     case DType::u8:
-    case DType::f8_e4m3: return 8;
+    case DType::f8_e4m3:
+      return 8;
   }
   return 0;
 }
-constexpr std::int64_t bytes_of(DType type, std::int64_t count) { return count * bits(type) / 8; }
+constexpr std::int64_t bytes_of(DType type, std::int64_t count) {
+  return count * bits(type) / 8;
+}
 
 /// "fp32", "bf16", ...: the spelling of decks and messages.
 std::string_view name(DType type);
@@ -53,18 +59,32 @@ std::uint16_t float_to_f16(float value);
 template <class T>
 constexpr DType dtype_of() = delete;
 template <>
-constexpr DType dtype_of<float>() { return DType::f32; }
+constexpr DType dtype_of<float>() {
+  return DType::f32;
+}
 template <>
-constexpr DType dtype_of<double>() { return DType::f64; }
+constexpr DType dtype_of<double>() {
+  return DType::f64;
+}
 template <>
-constexpr DType dtype_of<bf16>() { return DType::bf16; }
+constexpr DType dtype_of<bf16>() {
+  return DType::bf16;
+}
 template <>
-constexpr DType dtype_of<std::int32_t>() { return DType::i32; }
+constexpr DType dtype_of<std::int32_t>() {
+  return DType::i32;
+}
 template <>
-constexpr DType dtype_of<std::int64_t>() { return DType::i64; }
+constexpr DType dtype_of<std::int64_t>() {
+  return DType::i64;
+}
 template <>
-constexpr DType dtype_of<std::uint8_t>() { return DType::u8; }
+constexpr DType dtype_of<std::uint8_t>() {
+  return DType::u8;
+}
 template <>
-constexpr DType dtype_of<std::uint32_t>() { return DType::u32; }
+constexpr DType dtype_of<std::uint32_t>() {
+  return DType::u32;
+}
 
 }  // namespace verne

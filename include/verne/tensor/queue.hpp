@@ -26,7 +26,8 @@ struct MemoryUse {
   std::int64_t live_total() const;
 };
 
-/// A point in a queue's work that another queue or the host can wait for. Move-only; default-constructed: already done.
+/// A point in a queue's work that another queue or the host can wait for. Move-only; default-constructed:
+/// already done.
 class Event {
  public:
   struct State {
@@ -52,12 +53,13 @@ class Queue {
 
   QueueKind kind() const { return kind_; }
 
-  /// Memory of this queue's device, 256-byte aligned; SystemError with sizes where there is not enough. Content undefined.
+  /// Memory of this queue's device, 256-byte aligned; SystemError with sizes where there is not enough.
+  /// Content undefined.
   virtual std::byte* allocate(std::int64_t bytes, MemoryKind kind) = 0;
   virtual void release(std::byte* data, std::int64_t bytes, MemoryKind kind) = 0;
 
-  /// Ordered copies of contiguous tensors of equal bytes. `upload`'s source may be changed once the call returns;
-  /// `download` waits until the data has arrived. On meta, `download` zeroes `to`.
+  /// Ordered copies of contiguous tensors of equal bytes. `upload`'s source may be changed once the call
+  /// returns; `download` waits until the data has arrived. On meta, `download` zeroes `to`.
   virtual void upload(const Tensor& to, std::span<const std::byte> from) = 0;
   virtual void download(std::span<std::byte> to, const Tensor& from) = 0;
   virtual void copy(const Tensor& to, const Tensor& from) = 0;
@@ -73,7 +75,9 @@ class Queue {
   const MemoryUse& memory() const { return memory_; }
 
   template <class T>
-  void upload(const Tensor& to, std::span<const T> from) { upload(to, std::as_bytes(from)); }
+  void upload(const Tensor& to, std::span<const T> from) {
+    upload(to, std::as_bytes(from));
+  }
   template <class T>
   T download_value(const Tensor& from) {
     T value{};

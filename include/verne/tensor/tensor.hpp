@@ -32,9 +32,9 @@ class Shape {
   int rank_ = 0;
 };
 
-/// A typed view; it owns nothing. Row-major; only the leading axis may have a stride of its own (a column block of a
-/// matrix seen as rows). The memory belongs to the queue that allocated it: host memory for cpu, device memory for cuda,
-/// none at all for meta.
+/// A typed view; it owns nothing. Row-major; only the leading axis may have a stride of its own (a column
+/// block of a matrix seen as rows). The memory belongs to the queue that allocated it: host memory for cpu,
+/// device memory for cuda, none at all for meta.
 class Tensor {
  public:
   Tensor() = default;
@@ -80,7 +80,8 @@ class Tensor {
   std::int64_t stride_ = 0;
 };
 
-/// What a matmul eats: the data, and its scale where the data is quantised. In bf16 and float32 it is just the data.
+/// What a matmul eats: the data, and its scale where the data is quantised. In bf16 and float32 it is just
+/// the data.
 struct Operand {
   Tensor data;
   Tensor scale;

@@ -17,8 +17,8 @@ struct EngineOptions {
   Recompute recompute = Recompute::none;
   Purpose purpose = Purpose::training;
   AdamWSettings optimizer;
-  MicroBatchShape batch;                           ///< of every micro-batch
-  std::int64_t bucket_elements = 40'000'000;       ///< as Megatron's distributed optimizer
+  MicroBatchShape batch;                      ///< of every micro-batch
+  std::int64_t bucket_elements = 40'000'000;  ///< as Megatron's distributed optimizer
 };
 
 /// Bytes of the engine's arenas.
@@ -47,15 +47,16 @@ struct StepResult {
   double grad_norm = 0;  ///< before clipping
 };
 
-/// One step of training: forward and backward of every micro-batch, gradients reduced, one update. Owns the model, its
-/// memory and the optimizer's state.
+/// One step of training: forward and backward of every micro-batch, gradients reduced, one update. Owns the
+/// model, its memory and the optimizer's state.
 class Engine {
  public:
-  Engine(const ModelConfig& config, ParallelRuntime& runtime, const EngineOptions& options, const ArenaSizes& arenas);
+  Engine(const ModelConfig& config, ParallelRuntime& runtime, const EngineOptions& options,
+         const ArenaSizes& arenas);
   ~Engine();
 
-  static EnginePlan plan(const ModelConfig& config, const ProcessGrid& grid, TensorParallel::Sequence sequence,
-                         const EngineOptions& options);
+  static EnginePlan plan(const ModelConfig& config, const ProcessGrid& grid,
+                         TensorParallel::Sequence sequence, const EngineOptions& options);
 
   const ModelConfig& config() const { return model_.config(); }
   ParallelRuntime& runtime() { return runtime_; }
@@ -88,8 +89,8 @@ class Engine {
   /// The step's first half: loss and reduced gradients, no update. The mean loss.
   double accumulate_gradients(const StepBatch& batch);
 
-  /// The first weight, else the first gradient, in model order that holds NaN or infinity on any rank of `world`; empty
-  /// where none does.
+  /// The first weight, else the first gradient, in model order that holds NaN or infinity on any rank of
+  /// `world`; empty where none does.
   std::string first_not_finite(const HostGroup& world);
 
   const MemoryUse& memory() { return runtime_.compute().memory(); }

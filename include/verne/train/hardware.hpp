@@ -2,11 +2,11 @@
 #include <optional>
 #include <string>
 
-#include "verne/train/model_source.hpp"
-#include "verne/train/parallel_runtime.hpp"
 #include "verne/comm/watchdog.hpp"
 #include "verne/train/engine.hpp"
+#include "verne/train/model_source.hpp"
 #include "verne/train/options.hpp"
+#include "verne/train/parallel_runtime.hpp"
 
 namespace verne {
 
@@ -16,7 +16,8 @@ DeviceKind choose_device(Device wanted);
 /// GPUs that this process can see.
 int visible_gpus();
 
-/// The dense bf16 peak of the rank's GPU by the vendor's data sheet, in TFLOP/s; nothing on a CPU or for an unknown GPU.
+/// The dense bf16 peak of the rank's GPU by the vendor's data sheet, in TFLOP/s; nothing on a CPU or for an
+/// unknown GPU.
 std::optional<double> peak_bf16_tflops(ParallelRuntime& runtime);
 /// "cpu, 2 threads" or the GPU's name.
 std::string device_text(DeviceKind kind, int gpu, int threads);

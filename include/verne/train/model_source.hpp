@@ -16,16 +16,21 @@
 
 namespace verne {
 
-/// A model as a deck names it: a Hugging Face folder, a hub id in the local cache, a Verne checkpoint, or a config alone
-/// (random weights). Checked before any weight is read: architecture, every tensor's presence and shape.
+/// A model as a deck names it: a Hugging Face folder, a hub id in the local cache, a Verne checkpoint, or a
+/// config alone (random weights). Checked before any weight is read: architecture, every tensor's presence
+/// and shape.
 class ModelSource {
  public:
-  /// Throws UserError. `announce` takes one line where the choice is not obvious (a run's best or last checkpoint).
-  static ModelSource open(const ModelSection& section, const std::function<void(const std::string&)>& announce);
+  /// Throws UserError. `announce` takes one line where the choice is not obvious (a run's best or last
+  /// checkpoint).
+  static ModelSource open(const ModelSection& section,
+                          const std::function<void(const std::string&)>& announce);
 
   const ModelConfig& config() const { return config_; }
-  const SideFiles& side_files() const { return side_files_; }  ///< config.json's text and the tokenizer's files
-  const std::string& origin() const { return origin_; }        ///< for messages and the run's identity
+  const SideFiles& side_files() const {
+    return side_files_;
+  }                                                      ///< config.json's text and the tokenizer's files
+  const std::string& origin() const { return origin_; }  ///< for messages and the run's identity
   bool random() const { return !folder_ && !checkpoint_; }
   /// The stored weights. InternalError where they are random.
   const TensorSource& weights() const;

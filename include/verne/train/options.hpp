@@ -32,8 +32,8 @@ struct RunSection {
   bool deterministic = false;  ///< the same bits on every run of a layout, on GPUs too
   bool dry_run = false;
   LogLevel log_level = LogLevel::info;
-  std::int64_t threads = 0;                  ///< CPU threads a rank; 0: cores / ranks on the node
-  std::int64_t time_limit_s = 0;             ///< train stops in good order after so many seconds; 0: no limit
+  std::int64_t threads = 0;                 ///< CPU threads a rank; 0: cores / ranks on the node
+  std::int64_t time_limit_s = 0;            ///< train stops in good order after so many seconds; 0: no limit
   std::int64_t collective_timeout_s = 600;  ///< a collective that takes longer ends the run; 0: no limit
 };
 

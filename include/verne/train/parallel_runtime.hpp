@@ -11,8 +11,8 @@
 
 namespace verne {
 
-/// Queues and communicators of one rank of a layout. Collectives of tensor ranks and of data ranks have queues of their
-/// own, so that both run beside the computation.
+/// Queues and communicators of one rank of a layout. Collectives of tensor ranks and of data ranks have
+/// queues of their own, so that both run beside the computation.
 class ParallelRuntime {
  public:
   /// A CPU rank: one queue serves for everything.
@@ -24,7 +24,8 @@ class ParallelRuntime {
                               TensorParallel::Sequence sequence, int device, Bits bits,
                               Watchdog* watchdog = nullptr);
   /// Any rank of any layout in one process, running nothing: for plans.
-  static ParallelRuntime meta(const ProcessGrid& grid, const ModelConfig& model, TensorParallel::Sequence sequence);
+  static ParallelRuntime meta(const ProcessGrid& grid, const ModelConfig& model,
+                              TensorParallel::Sequence sequence);
 
   const ProcessGrid& grid() const { return grid_; }
   Queue& compute() { return *queues_.front(); }
@@ -40,7 +41,8 @@ class ParallelRuntime {
   }
 
  private:
-  ParallelRuntime(const ProcessGrid& grid, TensorParallel::Sequence sequence) : grid_(grid), sequence_(sequence) {}
+  ParallelRuntime(const ProcessGrid& grid, TensorParallel::Sequence sequence)
+      : grid_(grid), sequence_(sequence) {}
   void connect(const HostGroup& world, const ModelConfig& model, Watchdog* watchdog);
 
   ProcessGrid grid_;

@@ -7,8 +7,9 @@
 
 namespace verne {
 
-/// Gives layers their weights and gradients, and moves both between data ranks beside the computation: a bucket's
-/// gradients leave when backward has written the last of them, its updated weights are waited for by their first reader.
+/// Gives layers their weights and gradients, and moves both between data ranks beside the computation: a
+/// bucket's gradients leave when backward has written the last of them, its updated weights are waited for by
+/// their first reader.
 class ParameterExchange final : public ParameterAccess {
  public:
   ParameterExchange(ParallelRuntime& runtime, const ParameterStore& store);
@@ -22,8 +23,8 @@ class ParameterExchange final : public ParameterAccess {
   Gradient grad(const Parameter& parameter) override;
   void grad_done(const Parameter& parameter) override;
 
-  /// After the last micro-batch: completes what is summed over tensor ranks and waits for all reductions. Each data
-  /// rank's block of every bucket then holds the whole gradient.
+  /// After the last micro-batch: completes what is summed over tensor ranks and waits for all reductions.
+  /// Each data rank's block of every bucket then holds the whole gradient.
   void finish_gradients();
   /// After an update of the owned blocks: starts gathering all buckets, in the order forward reads them.
   void gather_weights();
@@ -38,9 +39,9 @@ class ParameterExchange final : public ParameterAccess {
   ParallelRuntime& runtime_;
   const ParameterStore& store_;
   MicroBatchPlace place_ = MicroBatchPlace::last;
-  std::vector<char> written_;              ///< by parameter: this step
-  std::vector<int> uses_left_;             ///< by parameter: this micro-batch
-  std::vector<int> parameters_left_;       ///< by bucket: until it may leave
+  std::vector<char> written_;         ///< by parameter: this step
+  std::vector<int> uses_left_;        ///< by parameter: this micro-batch
+  std::vector<int> parameters_left_;  ///< by bucket: until it may leave
   std::vector<Pending> gathers_, reductions_;
   std::vector<char> gathering_, reducing_;  ///< by bucket: the Pending is still to be waited for
 };

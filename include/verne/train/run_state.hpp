@@ -15,10 +15,11 @@
 
 namespace verne {
 
-/// What must agree for a directory to hold the same run: model, data, seed, batch and optimizer keys. Layout, step limits
-/// and intervals are not in it. `weights` are the files of weights, `inputs` the token shards: their content counts, not
-/// their place.
-nlohmann::ordered_json run_identity(const Deck& deck, const ModelSource& model, std::span<const InputFingerprint> weights,
+/// What must agree for a directory to hold the same run: model, data, seed, batch and optimizer keys. Layout,
+/// step limits and intervals are not in it. `weights` are the files of weights, `inputs` the token shards:
+/// their content counts, not their place.
+nlohmann::ordered_json run_identity(const Deck& deck, const ModelSource& model,
+                                    std::span<const InputFingerprint> weights,
                                     std::span<const InputFingerprint> inputs);
 /// Throws UserError that shows what differs.
 void check_identity(const nlohmann::ordered_json& stored, const nlohmann::ordered_json& current,
@@ -32,7 +33,7 @@ struct RunProgress {
     std::int64_t step = 0;
     double value = 0;
   };
-  std::vector<Ranked> best;        ///< weights-only checkpoints, best first
+  std::vector<Ranked> best;          ///< weights-only checkpoints, best first
   std::optional<double> best_value;  ///< of the monitor, for early stopping
   std::int64_t validations_without_improvement = 0;
   bool ended = false;  ///< the run reached its end
