@@ -23,11 +23,8 @@ std::string read_line_text(std::string_view line, const std::string& where) {
   return record["text"].get<std::string>();
 }
 
-void append_ids(std::string& out, const std::vector<TokenId>& ids) {
-  out.push_back('[');
-  for (std::size_t i = 0; i < ids.size(); ++i)
-    fmt::format_to(std::back_inserter(out), "{}{}", i > 0 ? ", " : "", ids[i]);
-  out.push_back(']');
+std::string list_text(const std::vector<TokenId>& ids) {
+  return fmt::format("[{}]", fmt::join(ids, ", "));
 }
 
 }  // namespace
@@ -47,9 +44,9 @@ std::string tokenize_lines(const Tokenizer& tokenizer, std::string_view jsonl, c
     ids.clear();
     encoder.encode(text, ids);
     out += R"({"ids": )";
-    append_ids(out, ids);
+    out += list_text(ids);
     out += R"(, "with_special": )";
-    append_ids(out, tokenizer.with_special(ids));
+    out += list_text(tokenizer.with_special(ids));
     out += R"(, "decoded": )";
     out += nlohmann::json(tokenizer.decode(ids)).dump();
     out += "}\n";
