@@ -12,6 +12,16 @@
 
 namespace verne {
 
+std::byte* allocate_aligned(std::int64_t bytes, std::string_view purpose) {
+  auto* data = static_cast<std::byte*>(::operator new (
+      static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1)), std::align_val_t{256}, std::nothrow));
+  if (!data) throw_system_error("out of memory: {} bytes for {}", bytes, purpose);
+  return data;
+}
+void release_aligned(std::byte* data) {
+  ::operator delete (data, std::align_val_t{256});
+}
+
 /// Helpers that wait for a job, take blocks of it by an index, and report when none is left.
 class CpuQueue::Pool {
  public:
@@ -97,16 +107,21 @@ void CpuQueue::parallel_for(std::int64_t count, std::int64_t grain,
 }
 
 std::byte* CpuQueue::allocate(std::int64_t bytes, MemoryKind kind) {
-  auto* data = static_cast<std::byte*>(::operator new (
-      static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1)), std::align_val_t{256}, std::nothrow));
-  if (!data) throw_system_error("out of memory: {} bytes for {}", bytes, name(kind));
+  std::byte* data = allocate_aligned(bytes, name(kind));
   memory_.add(kind, bytes);
   return data;
 }
 
 void CpuQueue::release(std::byte* data, std::int64_t bytes, MemoryKind kind) {
-  ::operator delete (data, std::align_val_t{256});
+  release_aligned(data);
   memory_.remove(kind, bytes);
+}
+
+std::byte* CpuQueue::allocate_host(std::int64_t bytes) {
+  return allocate_aligned(bytes, "copies");
+}
+void CpuQueue::release_host(std::byte* data) {
+  release_aligned(data);
 }
 
 void CpuQueue::upload(const Tensor& to, std::span<const std::byte> from) {

@@ -3,26 +3,64 @@
 #include <algorithm>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "verne/base/checked.hpp"
 #include "verne/tensor/cuda_check.hpp"
 
 namespace verne {
-namespace {
-
-struct CudaEvent final : Event::State {
-  explicit CudaEvent(cudaStream_t stream) {
-    check_cuda(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
-    if (const cudaError_t status = cudaEventRecord(event, stream); status != cudaSuccess) {
-      cudaEventDestroy(event);
-      check_cuda(status, "cudaEventRecord");
-    }
+/// Making an event costs microseconds, and a step records hundreds: they are used again.
+class CudaQueue::EventPool {
+ public:
+  ~EventPool() {
+    for (cudaEvent_t event : free_) cudaEventDestroy(event);
   }
-  ~CudaEvent() override { cudaEventDestroy(event); }
-  cudaEvent_t event = nullptr;
-};
+  cudaEvent_t take() {
+    if (!free_.empty()) {
+      cudaEvent_t event = free_.back();
+      free_.pop_back();
+      return event;
+    }
+    cudaEvent_t event = nullptr;
+    check_cuda(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+    return event;
+  }
+  void give_back(cudaEvent_t event) { free_.push_back(event); }
 
-}  // namespace
+  /// An event that returns to its pool, which it keeps alive. What waits for it already is not disturbed when
+  /// it is recorded anew.
+  struct Recorded final : Event::State {
+    Recorded(std::shared_ptr<EventPool> from, cudaStream_t stream) : pool(std::move(from)), event(pool->take()) {
+      if (const cudaError_t status = cudaEventRecord(event, stream); status != cudaSuccess) {
+        pool->give_back(event);
+        check_cuda(status, "cudaEventRecord");
+      }
+    }
+    ~Recorded() override { pool->give_back(event); }
+    Recorded(const Recorded&) = delete;
+    Recorded& operator=(const Recorded&) = delete;
+
+    void hold(Queue& consumer) override {
+      require(consumer.kind() == QueueKind::cuda, "another kind of queue waits for an event of a CUDA queue");
+      const auto& queue = static_cast<const CudaQueue&>(consumer);
+      queue.use_device();
+      check_cuda(cudaStreamWaitEvent(queue.stream(), event, 0), "cudaStreamWaitEvent");
+    }
+    void wait_on_host() override { check_cuda(cudaEventSynchronize(event), "cudaEventSynchronize"); }
+    bool passed() override {
+      const cudaError_t status = cudaEventQuery(event);
+      if (status == cudaErrorNotReady) return false;
+      check_cuda(status, "cudaEventQuery");
+      return true;
+    }
+
+    std::shared_ptr<EventPool> pool;
+    cudaEvent_t event;
+  };
+
+ private:
+  std::vector<cudaEvent_t> free_;
+};
 
 /// A ring of pinned blocks. A block is written again only once the copy out of it has passed.
 struct CudaQueue::Staging {
@@ -51,10 +89,11 @@ struct CudaQueue::Staging {
   std::int64_t next = 0;
 };
 
-CudaQueue::CudaQueue(int device, Determinism determinism)
+CudaQueue::CudaQueue(int device, Determinism determinism, Priority priority)
     : Queue(QueueKind::cuda),
       device_(device),
       determinism_(determinism),
+      events_(std::make_shared<EventPool>()),
       libraries_(nullptr, [](CudaLibraries*) {}) {
   const int devices = device_count();
   if (device < 0 || device >= devices) {
@@ -64,7 +103,11 @@ CudaQueue::CudaQueue(int device, Determinism determinism)
   use_device();
   check_cuda(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, device),
              "cudaDeviceGetAttribute");
-  check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  int least = 0, greatest = 0;
+  check_cuda(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange");
+  check_cuda(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking,
+                                          priority == Priority::high ? greatest : least),
+             "cudaStreamCreateWithPriority");
 }
 
 CudaQueue::~CudaQueue() {
@@ -180,17 +223,42 @@ void CudaQueue::zero(const Tensor& tensor) {
              "cudaMemsetAsync");
 }
 
-Event CudaQueue::record() {
+std::byte* CudaQueue::allocate_host(std::int64_t bytes) {
   use_device();
-  return Event(std::make_unique<CudaEvent>(stream_));
+  void* data = nullptr;
+  const cudaError_t status =
+      cudaHostAlloc(&data, static_cast<std::size_t>(std::max<std::int64_t>(bytes, 256)), cudaHostAllocPortable);
+  if (status != cudaSuccess) {
+    cudaGetLastError();
+    throw_system_error("{} bytes of pinned host memory cannot be had: {}", bytes, cudaGetErrorString(status));
+  }
+  return static_cast<std::byte*>(data);
 }
 
-void CudaQueue::wait(const Event& event) {
-  if (!event.state()) return;
-  const auto* other = dynamic_cast<const CudaEvent*>(event.state());
-  require(other != nullptr, "a CUDA queue waits for an event of another kind of queue");
+void CudaQueue::release_host(std::byte* data) {
+  cudaSetDevice(device_);
+  cudaFreeHost(data);
+}
+
+void CudaQueue::copy_from_host(const Tensor& to, std::span<const std::byte> from) {
+  require(to.contiguous() && to.bytes() == std::ssize(from), "copy of {} host bytes into {}", from.size(),
+          to.bytes());
   use_device();
-  check_cuda(cudaStreamWaitEvent(stream_, other->event, 0), "cudaStreamWaitEvent");
+  check_cuda(cudaMemcpyAsync(to.raw(), from.data(), from.size(), cudaMemcpyHostToDevice, stream_),
+             "cudaMemcpyAsync");
+}
+
+void CudaQueue::copy_to_host(std::span<std::byte> to, const Tensor& from) {
+  require(from.contiguous() && from.bytes() == std::ssize(to), "copy of {} bytes into {} of the host",
+          from.bytes(), to.size());
+  use_device();
+  check_cuda(cudaMemcpyAsync(to.data(), from.raw(), to.size(), cudaMemcpyDeviceToHost, stream_),
+             "cudaMemcpyAsync");
+}
+
+Event CudaQueue::record() {
+  use_device();
+  return Event(std::make_unique<EventPool::Recorded>(events_, stream_));
 }
 
 void CudaQueue::synchronize() {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "verne/base/checked.hpp"
+#include "verne/tensor/cpu_queue.hpp"
 
 namespace verne {
 
@@ -28,6 +29,13 @@ std::byte* MetaQueue::allocate(std::int64_t bytes, MemoryKind kind) {
 
 void MetaQueue::release(std::byte*, std::int64_t bytes, MemoryKind kind) {
   memory_.remove(kind, bytes);
+}
+
+std::byte* MetaQueue::allocate_host(std::int64_t bytes) {
+  return allocate_aligned(bytes, "copies");
+}
+void MetaQueue::release_host(std::byte* data) {
+  release_aligned(data);
 }
 
 void MetaQueue::download(std::span<std::byte> to, const Tensor&) {

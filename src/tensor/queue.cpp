@@ -62,4 +62,20 @@ Tensor Buffer::as(DType dtype, Shape shape) const {
   return Tensor(data_, dtype, shape);
 }
 
+HostBuffer::HostBuffer(Queue& queue, std::int64_t bytes)
+    : queue_(&queue), bytes_(queue.allocate_host(bytes), static_cast<std::size_t>(bytes)) {}
+
+HostBuffer::~HostBuffer() {
+  if (queue_) queue_->release_host(bytes_.data());
+}
+
+HostBuffer::HostBuffer(HostBuffer&& other) noexcept
+    : queue_(std::exchange(other.queue_, nullptr)), bytes_(std::exchange(other.bytes_, {})) {}
+
+HostBuffer& HostBuffer::operator=(HostBuffer&& other) noexcept {
+  std::swap(queue_, other.queue_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
 }  // namespace verne

@@ -118,8 +118,11 @@ class DeviceLikeQueue final : public Queue {
   }
   void copy(const Tensor& to, const Tensor& from) override { host_.copy(to, from); }
   void zero(const Tensor& tensor) override { host_.zero(tensor); }
+  std::byte* allocate_host(std::int64_t bytes) override { return host_.allocate_host(bytes); }
+  void release_host(std::byte* data) override { host_.release_host(data); }
+  void copy_from_host(const Tensor& to, std::span<const std::byte> from) override { upload(to, from); }
+  void copy_to_host(std::span<std::byte> to, const Tensor& from) override { download(to, from); }
   Event record() override { return {}; }
-  void wait(const Event&) override {}
   void synchronize() override {}
 
  private:

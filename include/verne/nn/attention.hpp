@@ -2,15 +2,9 @@
 #include <optional>
 
 #include "verne/nn/norm_linear.hpp"
+#include "verne/nn/rope_table.hpp"
 
 namespace verne {
-
-/// Cosines and sines of the rotary angles, f32 [positions, rotary_dim / 2], on the queue's device.
-struct RopeTable {
-  Tensor cos, sin;
-};
-/// The table's values on the host, computed in float32 as transformers does: cosines, then sines.
-std::vector<float> rope_table_values(const RopeConfig& rope, std::int64_t positions);
 
 /// Norm, query/key/value projection, optional head norms, rotary embedding, attention, output projection.
 struct Attention {

@@ -6,6 +6,10 @@
 
 namespace verne {
 
+/// Host memory, 256-byte aligned; SystemError that names the purpose where there is not enough.
+std::byte* allocate_aligned(std::int64_t bytes, std::string_view purpose);
+void release_aligned(std::byte* data);
+
 /// Runs operations at once on the calling thread and a pool of `threads` - 1 helpers.
 class CpuQueue final : public Queue {
  public:
@@ -26,8 +30,11 @@ class CpuQueue final : public Queue {
   void download(std::span<std::byte> to, const Tensor& from) override;
   void copy(const Tensor& to, const Tensor& from) override;
   void zero(const Tensor& tensor) override;
+  std::byte* allocate_host(std::int64_t bytes) override;
+  void release_host(std::byte* data) override;
+  void copy_from_host(const Tensor& to, std::span<const std::byte> from) override { upload(to, from); }
+  void copy_to_host(std::span<std::byte> to, const Tensor& from) override { download(to, from); }
   Event record() override { return {}; }
-  void wait(const Event&) override {}
   void synchronize() override {}
 
  private:

@@ -16,7 +16,9 @@ enum class Determinism { fast, deterministic };
 /// Enqueues on a stream of one GPU. Exists only in builds with CUDA; constructing one needs a GPU.
 class CudaQueue final : public Queue {
  public:
-  explicit CudaQueue(int device, Determinism determinism = Determinism::fast);
+  enum class Priority { normal, high };  ///< of its kernels where several queues have some ready
+  explicit CudaQueue(int device, Determinism determinism = Determinism::fast,
+                     Priority priority = Priority::normal);
   ~CudaQueue() override;
 
   /// Makes the queue's GPU the calling thread's current one, as launches and library calls need.
@@ -50,8 +52,11 @@ class CudaQueue final : public Queue {
   void download(std::span<std::byte> to, const Tensor& from) override;
   void copy(const Tensor& to, const Tensor& from) override;
   void zero(const Tensor& tensor) override;
+  std::byte* allocate_host(std::int64_t bytes) override;
+  void release_host(std::byte* data) override;
+  void copy_from_host(const Tensor& to, std::span<const std::byte> from) override;
+  void copy_to_host(std::span<std::byte> to, const Tensor& from) override;
   Event record() override;
-  void wait(const Event& event) override;
   void synchronize() override;
 
  private:
@@ -61,6 +66,8 @@ class CudaQueue final : public Queue {
   CUstream_st* stream_ = nullptr;
   std::byte* workspace_ = nullptr;
   std::int64_t workspace_bytes_ = 0;
+  class EventPool;  // events that are in nobody's hands
+  std::shared_ptr<EventPool> events_;
   struct Staging;  // pinned memory that uploads pass through
   std::unique_ptr<Staging> staging_;
   std::unique_ptr<CudaLibraries, void (*)(CudaLibraries*)> libraries_;

@@ -37,13 +37,16 @@ class MetaQueue final : public Queue {
   void download(std::span<std::byte> to, const Tensor& from) override;
   void copy(const Tensor& to, const Tensor& from) override;
   void zero(const Tensor& tensor) override;
+  std::byte* allocate_host(std::int64_t bytes) override;
+  void release_host(std::byte* data) override;
+  void copy_from_host(const Tensor&, std::span<const std::byte>) override {}
+  void copy_to_host(std::span<std::byte>, const Tensor&) override {}
   Event record() override { return {}; }
-  void wait(const Event&) override {}
   void synchronize() override {}
 
  private:
   std::map<std::string, Tally, std::less<>> operations_;
-  std::uintptr_t next_address_ = std::uintptr_t{1} << 44;
+  std::uintptr_t next_address_ = std::uintptr_t{1} << 48;  ///< above every real address
 };
 
 }  // namespace verne

@@ -26,16 +26,28 @@ struct MemoryUse {
   std::int64_t live_total() const;
 };
 
+class Queue;
+
 /// A point in a queue's work that another queue or the host can wait for. Move-only; default-constructed:
 /// already done.
 class Event {
  public:
   struct State {
     virtual ~State() = default;
+    /// What `consumer` is given after this runs after the event.
+    virtual void hold(Queue& consumer) = 0;
+    virtual void wait_on_host() = 0;
+    virtual bool passed() = 0;
   };
   Event() = default;
   explicit Event(std::unique_ptr<State> state) : state_(std::move(state)) {}
-  const State* state() const { return state_.get(); }
+  State* state() const { return state_.get(); }
+
+  /// The host waits until the queue's work has come past this point.
+  void wait_on_host() const {
+    if (state_) state_->wait_on_host();
+  }
+  bool passed() const { return !state_ || state_->passed(); }
 
  private:
   std::unique_ptr<State> state_;
@@ -66,9 +78,23 @@ class Queue {
   /// Sets every byte of a contiguous tensor to zero.
   virtual void zero(const Tensor& tensor) = 0;
 
+  /// Host memory that copies to and from the device run beside everything else: pinned on cuda, ordinary
+  /// memory elsewhere. 256-byte aligned, content undefined.
+  virtual std::byte* allocate_host(std::int64_t bytes) = 0;
+  virtual void release_host(std::byte* data) = 0;
+  /// Ordered copies between a contiguous tensor and memory of `allocate_host`, which nobody touches until an
+  /// event recorded after the call has passed.
+  virtual void copy_from_host(const Tensor& to, std::span<const std::byte> from) = 0;
+  virtual void copy_to_host(std::span<std::byte> to, const Tensor& from) = 0;
+  /// The host says that it is about to write or read memory of `allocate_host`. Only meta queues listen.
+  enum class HostAccess { read, write };
+  virtual void host_access(std::span<const std::byte>, HostAccess) {}
+
   virtual Event record() = 0;
   /// What is enqueued after this waits for the event.
-  virtual void wait(const Event& event) = 0;
+  void wait(const Event& event) {
+    if (event.state()) event.state()->hold(*this);
+  }
   /// The host waits for all that was enqueued.
   virtual void synchronize() = 0;
 
@@ -115,6 +141,25 @@ class Buffer {
   std::int64_t bytes_ = 0;
   MemoryKind kind_ = MemoryKind::scratch;
   Tensor tensor_;
+};
+
+/// Owns host memory of a queue, which must outlive it.
+class HostBuffer {
+ public:
+  HostBuffer() = default;
+  HostBuffer(Queue& queue, std::int64_t bytes);
+  ~HostBuffer();
+  HostBuffer(HostBuffer&& other) noexcept;
+  HostBuffer& operator=(HostBuffer&& other) noexcept;
+
+  std::span<std::byte> bytes() const { return bytes_; }
+  std::span<std::byte> bytes(std::int64_t begin, std::int64_t count) const {
+    return bytes_.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count));
+  }
+
+ private:
+  Queue* queue_ = nullptr;
+  std::span<std::byte> bytes_;
 };
 
 }  // namespace verne
