@@ -19,13 +19,8 @@ void need(const std::vector<std::string>& value, std::string_view key, std::stri
 }
 
 void check_layout(const ParallelSection& parallel) {
-  for (const auto& [key, size] : {std::pair<std::string_view, std::int64_t>{"pipeline", parallel.pipeline},
-                                  {"context", parallel.context},
-                                  {"expert", parallel.expert},
-                                  {"virtual_pipeline", parallel.virtual_pipeline}}) {
-    require_user(size == 1, "parallel.{} = {}: this version has tensor and data parallelism. Set it to 1.",
-                 key, size);
-  }
+  require_user(parallel.expert == 1, "parallel.expert = {}: this version has no experts. Set it to 1.",
+               parallel.expert);
 }
 
 void check_train(const Deck& deck) {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "verne/app/option_table.hpp"
-#include "verne/train/environment.hpp"
+#include "verne/host/environment.hpp"
 
 namespace verne {
 namespace {

@@ -188,15 +188,14 @@ void add_parallel(std::vector<Option>& table) {
       "tensor", &ParallelSection::tensor, kRanks,
       {"ranks",
        "that share a layer's matrices; neighbours on a node. What is left of the ranks is data parallel"});
-  const char* one = "only 1 in this version";
   keys.integer("pipeline", &ParallelSection::pipeline, kRanks,
-               {"ranks", fmt::format("that share the layers; {}", one)});
-  keys.integer("context", &ParallelSection::context, kRanks,
-               {"ranks", fmt::format("that share a sequence; {}", one)});
-  keys.integer("expert", &ParallelSection::expert, kRanks,
-               {"ranks", fmt::format("that share the experts; {}", one)});
+               {"ranks", "stages that share the layers, cut so that each has about the same work"});
   keys.integer("virtual_pipeline", &ParallelSection::virtual_pipeline, kRanks,
-               {"chunks", fmt::format("of layers on a pipeline rank; {}", one)});
+               {"chunks", "of layers on each stage, interleaved: less waiting where micro-batches are few"});
+  keys.integer("context", &ParallelSection::context, kRanks,
+               {"ranks", "that share each sequence: for long ones"});
+  keys.integer("expert", &ParallelSection::expert, kRanks,
+               {"ranks", "that share the experts; only 1 in this version"});
   keys.choice("sequence", &ParallelSection::sequence, {"auto", "on", "off"},
               "tensor ranks also share activations between the matrices; auto: on where parallel.tensor > 1");
 }
@@ -389,7 +388,7 @@ std::string_view section_summary(std::string_view section) {
   constexpr std::array<std::pair<std::string_view, std::string_view>, 14> kSummaries = {{
       {"run", "Where and how a run is made."},
       {"model", "The model to start from."},
-      {"parallel", "How ranks share the work: data = ranks / tensor."},
+      {"parallel", "How ranks share the work: data = ranks / (tensor · context · pipeline)."},
       {"data", "What is trained on."},
       {"train", "Steps, batches, validation."},
       {"optimizer", "AdamW and its learning rate."},

@@ -9,7 +9,7 @@
 
 #include "verne/app/unknown_key.hpp"
 #include "verne/base/error.hpp"
-#include "verne/train/environment.hpp"
+#include "verne/host/environment.hpp"
 
 namespace verne {
 namespace fs = std::filesystem;

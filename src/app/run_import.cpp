@@ -1,9 +1,9 @@
 #include "verne/app/run_verb.hpp"
 #include "verne/checkpoint/convert.hpp"
 #include "verne/comm/agree.hpp"
+#include "verne/host/model_source.hpp"
 #include "verne/io/hf_folder.hpp"
 #include "verne/nn/config.hpp"
-#include "verne/train/model_source.hpp"
 
 namespace verne {
 

@@ -1,5 +1,5 @@
 #include "verne/app/run_verb.hpp"
-#include "verne/train/score.hpp"
+#include "verne/infer/score.hpp"
 
 namespace verne {
 

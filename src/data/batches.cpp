@@ -1,7 +1,7 @@
 #include "verne/data/batches.hpp"
 
 #include <algorithm>
-#include <span>
+#include <memory>
 #include <utility>
 
 #include "verne/base/error.hpp"
@@ -48,7 +48,7 @@ std::int64_t Batches::accumulation_steps() const {
   return options_.global_batch / (options_.micro_batch * options_.data_ranks);
 }
 
-std::vector<std::int64_t> Batches::batch(std::int64_t step) const {
+std::vector<std::int64_t> Batches::rows_of(std::int64_t step) const {
   std::vector<std::int64_t> rows = sampler_.batch(step);
   if (options_.end == BatchesEnd::stop) {
     const std::int64_t left = rows_.size() - (step - 1) * options_.global_batch;
@@ -58,26 +58,36 @@ std::vector<std::int64_t> Batches::batch(std::int64_t step) const {
   return rows;
 }
 
-MicroBatch Batches::micro_batch(std::int64_t step, std::int64_t accumulation_step) const {
+MicroBatch Batches::micro_batch(std::span<const std::int64_t> rows, std::int64_t accumulation_step) const {
   require(accumulation_step >= 0 && accumulation_step < accumulation_steps(), "micro-batch {} of {} a step",
           accumulation_step, accumulation_steps());
-  const std::vector<std::int64_t> rows = batch(step);
   const std::int64_t index = accumulation_step * options_.data_ranks + options_.data_rank;
-  const auto count = static_cast<std::int64_t>(rows.size());
-  const std::int64_t first = std::min(index * options_.micro_batch, count);
-  const std::int64_t last = std::min(first + options_.micro_batch, count);
-  const auto mine =
-      std::span(rows).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first));
-  return make_micro_batch(dataset_, rows_, mine, shape_);
+  const std::int64_t first = std::min(index * options_.micro_batch, std::ssize(rows));
+  const std::int64_t last = std::min(first + options_.micro_batch, std::ssize(rows));
+  return make_micro_batch(
+      dataset_, rows_, rows.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first)),
+      shape_);
+}
+
+StepBatch Batches::batch(std::int64_t step) const {
+  const auto rows = std::make_shared<const std::vector<std::int64_t>>(rows_of(step));
+  std::int64_t counted = 0;
+  for (const std::int64_t row : *rows)
+    for (const std::int64_t document : rows_[row]) counted += dataset_.counted_tokens(document);
+  return {.counted_tokens = counted,
+          .micro_batches = accumulation_steps(),
+          .micro_batch = [this, rows](std::int64_t i) { return micro_batch(*rows, i); }};
 }
 
 BatchCounts Batches::counts(std::int64_t step) const {
   BatchCounts counts;
-  for (const std::int64_t row : batch(step)) {
+  for (const std::int64_t row : rows_of(step)) {
     ++counts.rows;
     for (const std::int64_t document : rows_[row]) {
+      const std::int64_t length = dataset_.lengths()[static_cast<std::size_t>(document)];
       ++counts.documents;
-      counts.real_tokens += dataset_.lengths()[static_cast<std::size_t>(document)];
+      counts.real_tokens += length;
+      counts.lengths.push_back(length);
       counts.counted_tokens += dataset_.counted_tokens(document);
     }
   }

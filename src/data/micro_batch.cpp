@@ -1,6 +1,7 @@
 #include "verne/data/micro_batch.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 #include "verne/base/error.hpp"
 
@@ -79,10 +80,9 @@ std::int64_t document_capacity(const RowTable& table, std::int64_t rows, Documen
   return kind == DocumentTable::uniform ? rows : rows * (table.most_documents() + 1);
 }
 
-MicroBatch make_micro_batch(const TokenDataset& dataset, const RowTable& table,
-                            std::span<const std::int64_t> rows, const MicroBatchShape& shape) {
-  require(static_cast<std::int64_t>(rows.size()) <= shape.rows, "{} rows in a micro-batch of {}", rows.size(),
-          shape.rows);
+namespace {
+
+MicroBatch empty_micro_batch(const MicroBatchShape& shape) {
   const std::int64_t positions = shape.rows * shape.seq_length;
   require(positions > 0 && positions < (std::int64_t{1} << 31), "a micro-batch of {} x {} positions",
           shape.rows, shape.seq_length);
@@ -96,6 +96,26 @@ MicroBatch make_micro_batch(const TokenDataset& dataset, const RowTable& table,
   batch.positions.assign(count, 0);
   batch.document_starts.assign(static_cast<std::size_t>(shape.document_capacity) + 1,
                                static_cast<std::int32_t>(positions));
+  return batch;
+}
+
+}  // namespace
+
+MicroBatch blank_micro_batch(const MicroBatchShape& shape) {
+  MicroBatch batch = empty_micro_batch(shape);
+  for (std::int64_t row = 0; row < shape.rows; ++row) {
+    batch.document_starts[static_cast<std::size_t>(row)] = static_cast<std::int32_t>(row * shape.seq_length);
+    const auto first = batch.positions.begin() + row * shape.seq_length;
+    std::iota(first, first + shape.seq_length, 0);
+  }
+  return batch;
+}
+
+MicroBatch make_micro_batch(const TokenDataset& dataset, const RowTable& table,
+                            std::span<const std::int64_t> rows, const MicroBatchShape& shape) {
+  require(static_cast<std::int64_t>(rows.size()) <= shape.rows, "{} rows in a micro-batch of {}", rows.size(),
+          shape.rows);
+  MicroBatch batch = empty_micro_batch(shape);
   RowWriter writer(dataset, shape, batch);
   for (std::int64_t row = 0; row < shape.rows; ++row) {
     const auto index = static_cast<std::size_t>(row);

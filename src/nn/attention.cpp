@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "verne/ops/elementwise.hpp"
 #include "verne/ops/rope.hpp"
 #include "verne/ops/run.hpp"
 
@@ -49,8 +50,6 @@ void Attention::forward(Step& step, Stream& stream, const RopeTable& rope, Saved
   const ArenaScope scope(step.scratch);
   const std::int64_t tokens = step.tokens();
   saved.projected = step.save(step.dtype, {tokens, (heads + 2 * kv_heads) * head_dim});
-  qkv.forward(step, saved.projected, stream, saved.qkv);
-
   const auto [q, k, v] = split(saved.projected);
   Tensor rotated_q = q, rotated_k = k;
   if (q_norm) {
@@ -62,62 +61,140 @@ void Attention::forward(Step& step, Stream& stream, const RopeTable& rope, Saved
     rotated_q = place(saved.q, q.shape());
     rotated_k = place(saved.k, k.shape());
   }
-  rotate(step, rotated_q, saved.q_rstd, q, q_norm, rope);
-  rotate(step, rotated_k, saved.k_rstd, k, k_norm, rope);
 
-  saved.out = step.save(step.dtype, {tokens, heads, head_dim});
+  KeyValueGather gather(step, {rotated_k, v});
+  {
+    const ArenaScope projection(step.scratch);
+    const Operand x = qkv.normalise(step, stream, saved.qkv);
+    const auto project = [&](Rows rows) {
+      qkv.linear.multiply(step, saved.projected.columns(rows.first, rows.count), x, rows);
+    };
+    // With other context ranks keys and values come first, and travel while the queries are made.
+    const bool apart = step.context.active();
+    project(apart ? key_value_rows() : qkv.linear.all());
+    rotate(step, rotated_k, saved.k_rstd, k, k_norm, rope);
+    gather.start(step);
+    if (apart) project(query_rows());
+    rotate(step, rotated_q, saved.q_rstd, q, q_norm, rope);
+  }
+  const KeysValues keys = gather.ready(step);
+
+  saved.out = step.save(step.dtype, {tokens, heads * head_dim});
   saved.log_sum_exp = step.save(DType::f32, {tokens * heads});
-  run(step.queue, AttentionForward{.out = saved.out,
-                                   .log_sum_exp = saved.log_sum_exp,
-                                   .q = rotated_q,
-                                   .k = rotated_k,
-                                   .v = v,
-                                   .documents = step.batch.documents,
-                                   .scale = 1 / std::sqrt(static_cast<double>(head_dim)),
-                                   .window = window});
-  output.forward(step, stream.buffer, saved.out.view({tokens, heads * head_dim}));
+  for (const AttentionPart& part : step.batch.attention)
+    run(step.queue,
+        AttentionForward{.out = saved.out.data.view(q.shape()).rows(part.first, part.count),
+                         .log_sum_exp = saved.log_sum_exp.rows(part.first * heads, part.count * heads),
+                         .q = rotated_q.rows(part.first, part.count),
+                         .k = keys.k,
+                         .v = keys.v,
+                         .layout = part.layout,
+                         .scale = 1 / std::sqrt(static_cast<double>(head_dim)),
+                         .window = window});
+  output.forward(step, stream.buffer, saved.out);
   stream.delta = stream.buffer;
+}
+
+Attention::Heads Attention::rotated(Step& step, const RopeTable& rope, const Saved& saved) const {
+  Heads rotated = split(saved.projected);
+  if (!q_norm) return rotated;
+  const auto [q, k, v] = rotated;
+  rotated.q = saved.q;
+  rotated.k = saved.k;
+  if (keep == Keep::rebuilt) {
+    rotated.q = step.temporary(step.dtype, q.shape());
+    rotated.k = step.temporary(step.dtype, k.shape());
+    rotate(step, rotated.q, saved.q_rstd, q, q_norm, rope);
+    rotate(step, rotated.k, saved.k_rstd, k, k_norm, rope);
+  }
+  return rotated;
+}
+
+void Attention::attend_back(Step& step, const AttentionPart& part, const Tensor& dq, const KeysValues& dkeys,
+                            const Tensor& dout, const Tensor& q, const KeysValues& keys,
+                            const Saved& saved) const {
+  const auto rows = [&](const Tensor& heads_of_all) { return heads_of_all.rows(part.first, part.count); };
+  run(step.queue,
+      AttentionBackward{.dq = rows(dq),
+                        .dk = dkeys.k,
+                        .dv = dkeys.v,
+                        .dout = rows(dout.view(q.shape())),
+                        .q = rows(q),
+                        .k = keys.k,
+                        .v = keys.v,
+                        .out = rows(saved.out.data.view(q.shape())),
+                        .log_sum_exp = saved.log_sum_exp.rows(part.first * heads, part.count * heads),
+                        .layout = part.layout,
+                        .scale = 1 / std::sqrt(static_cast<double>(head_dim)),
+                        .window = window});
 }
 
 void Attention::backward(Step& step, const Tensor& dx, const RopeTable& rope, const Saved& saved) const {
   const ArenaScope scope(step.scratch);
-  const std::int64_t tokens = step.tokens();
-  const auto [q, k, v] = split(saved.projected);
-  Tensor rotated_q = q_norm ? saved.q : q, rotated_k = k_norm ? saved.k : k;
-  if (q_norm && keep == Keep::rebuilt) {
-    rotated_q = step.temporary(step.dtype, q.shape());
-    rotated_k = step.temporary(step.dtype, k.shape());
-    rotate(step, rotated_q, saved.q_rstd, q, q_norm, rope);
-    rotate(step, rotated_k, saved.k_rstd, k, k_norm, rope);
+  const Heads own = rotated(step, rope, saved);
+  KeyValueGather gather(step, {own.k, own.v});
+  gather.start(step);  // travels while dout is made
+  const Tensor dout = step.temporary(step.dtype, saved.out.data.shape());
+  output.backward(step, dout, dx, saved.out);
+  const Tensor dnormalised = step.temporary(step.dtype, dx.shape());
+  const KeysValues keys = gather.ready(step);
+  if (step.context.active()) {
+    backward_gathered(step, dnormalised, dout, rope, saved, own.q, keys);
+  } else {
+    backward_alone(step, dnormalised, dout, rope, saved, own.q, keys);
   }
-  const Tensor dout = step.temporary(step.dtype, {tokens, heads * head_dim});
-  output.backward(step, dout, dx, saved.out.view({tokens, heads * head_dim}));
-
-  const Tensor dprojected = step.temporary(step.dtype, saved.projected.shape());
-  const auto [dq, dk, dv] = split(dprojected);
-  run(step.queue, AttentionBackward{.dq = dq,
-                                    .dk = dk,
-                                    .dv = dv,
-                                    .dout = dout.view({tokens, heads, head_dim}),
-                                    .q = rotated_q,
-                                    .k = rotated_k,
-                                    .v = v,
-                                    .out = saved.out,
-                                    .log_sum_exp = saved.log_sum_exp,
-                                    .documents = step.batch.documents,
-                                    .scale = 1 / std::sqrt(static_cast<double>(head_dim)),
-                                    .window = window});
-  rotate_back(step, dq, saved.q_rstd, q, q_norm, rope);
-  rotate_back(step, dk, saved.k_rstd, k, k_norm, rope);
-  qkv.backward(step, dx, dprojected, saved.qkv);
+  qkv.norm.backward(step, dx, dnormalised, saved.qkv.norm);
 }
 
-std::vector<Parameter*> Attention::parameters() {
-  std::vector<Parameter*> all = qkv.parameters();
+void Attention::backward_alone(Step& step, const Tensor& dnormalised, const Tensor& dout,
+                               const RopeTable& rope, const Saved& saved, const Tensor& rotated_q,
+                               const KeysValues& keys) const {
+  const auto [q, k, v] = split(saved.projected);
+  const Tensor dprojected = step.temporary(step.dtype, saved.projected.shape());
+  const auto [dq, dk, dv] = split(dprojected);
+  attend_back(step, step.batch.attention.front(), dq, {dk, dv}, dout, rotated_q, keys, saved);
+  rotate_back(step, dq, saved.q_rstd, q, q_norm, rope);
+  rotate_back(step, dk, saved.k_rstd, k, k_norm, rope);
+  qkv.linear.backward(step, dnormalised, dprojected, qkv.input(step, saved.qkv));
+}
+
+void Attention::backward_gathered(Step& step, const Tensor& dnormalised, const Tensor& dout,
+                                  const RopeTable& rope, const Saved& saved, const Tensor& rotated_q,
+                                  const KeysValues& keys) const {
+  const auto [q, k, v] = split(saved.projected);
+  const Tensor dprojected = step.temporary(step.dtype, saved.projected.shape());
+  const auto [dq, dk, dv] = split(dprojected);
+  const Rows queries = query_rows(), others = key_value_rows();
+  // Each part sees keys of its own and of every other part: their gradients are added.
+  const Shape all_keys = {step.batch.key_count, others.count};
+  const Tensor dkeys = step.temporary(step.dtype, all_keys), more = step.temporary(step.dtype, all_keys);
+  for (const AttentionPart& part : step.batch.attention) {
+    const bool first = &part == &step.batch.attention.front();
+    attend_back(step, part, dq, halves_of(first ? dkeys : more, keys), dout, rotated_q, keys, saved);
+    if (!first) run(step.queue, Add{.y = dkeys, .a = dkeys, .b = more});
+  }
+  KeyValueScatter scatter(step, dkeys);
+
+  // Beside it the queries' half of the projection.
+  rotate_back(step, dq, saved.q_rstd, q, q_norm, rope);
+  ColumnLinear::Backward project(step, qkv.linear, dnormalised, qkv.input(step, saved.qkv));
+  const Tensor dq_columns = dprojected.columns(queries.first, queries.count);
+  const Tensor dkv_columns = dprojected.columns(others.first, others.count);
+  project.input(dq_columns, queries);
+  project.weight(dq_columns, queries);
+  scatter.ready(step, {dk, dv});
+  rotate_back(step, dk, saved.k_rstd, k, k_norm, rope);
+  project.input(dkv_columns, others);
+  project.reduce();
+  project.weight(dkv_columns, others);
+  project.finish();
+}
+
+void Attention::add_parameters(std::vector<Parameter*>& all) {
+  qkv.add_parameters(all);
   if (q_norm) all.push_back(&*q_norm);
   if (k_norm) all.push_back(&*k_norm);
-  all.push_back(&output.weight);
-  return all;
+  output.add_parameters(all);
 }
 
 Attention make_attention(const ModelConfig& config, const TensorParallel& tensor, std::int64_t layer,
@@ -139,20 +216,30 @@ Attention make_attention(const ModelConfig& config, const TensorParallel& tensor
   Parameter& weight = attention.qkv.linear.weight;
   weight.name = prefix + "self_attn.qkv";
   weight.shape = {(attention.heads + 2 * attention.kv_heads) * d, hidden};
+  if (config.kv_heads < ranks)
+    weight.placement = {.copies = Placement::Copies::kv_heads, .first_copied_row = attention.heads * d};
+  auto& bias = attention.qkv.linear.bias;
+  if (config.qkv_bias) {
+    bias.emplace();
+    bias->name = weight.name + ".bias";
+    bias->shape = {weight.shape[0]};
+    bias->placement = weight.placement;
+  }
   const auto add = [&](const char* which, std::int64_t total, std::int64_t first, std::int64_t count,
                        std::int64_t local) {
-    weight.slices.push_back({.name = fmt::format("{}self_attn.{}_proj.weight", prefix, which),
+    const std::string name = fmt::format("{}self_attn.{}_proj", prefix, which);
+    weight.slices.push_back({.name = name + ".weight",
                              .shape = {total * d, hidden},
                              .runs = row_block(first * d, count * d, hidden, local * d),
                              .init_deviation = config.initializer_range});
+    if (bias)
+      bias->slices.push_back({.name = name + ".bias",
+                              .shape = {total * d},
+                              .runs = row_block(first * d, count * d, 1, local * d)});
   };
   add("q", config.heads, rank * attention.heads, attention.heads, 0);
   add("k", config.kv_heads, kv_first, attention.kv_heads, attention.heads);
   add("v", config.kv_heads, kv_first, attention.kv_heads, attention.heads + attention.kv_heads);
-  if (config.kv_heads < ranks) {
-    weight.tensor_gradient = TensorGradient::kv_replicas;
-    weight.replicated_row = attention.heads * d;
-  }
   attention.qkv.norm = make_norm(config, tensor, prefix + "input_layernorm");
   attention.qkv.keep = keep;
 
@@ -162,24 +249,15 @@ Attention make_attention(const ModelConfig& config, const TensorParallel& tensor
       p.name = fmt::format("{}self_attn.{}_norm.weight", prefix, which);
       p.shape = {d};
       p.slices = {{.name = p.name, .shape = {d}, .runs = row_block(0, 1, d, 0), .init_mean = 1}};
-      p.tensor_gradient =
-          tensor.active() ? TensorGradient::partial : TensorGradient::complete;  // own heads only
-      p.held_by_all_tensor_ranks = true;
+      if (tensor.active()) p.placement.copies = Placement::Copies::partial;  // each rank sees its own heads
       return p;
     };
     attention.q_norm = head_norm("q");
     attention.k_norm = head_norm("k");
   }
 
-  Parameter& output = attention.output.weight;
-  output.name = prefix + "self_attn.o_proj.weight";
-  const std::int64_t width = config.heads * d, local = attention.heads * d;
-  output.shape = {hidden, local};
-  output.slices = {
-      {.name = output.name,
-       .shape = {hidden, width},
-       .runs = column_block(hidden, width, rank * local, local),
-       .init_deviation = config.initializer_range / std::sqrt(2.0 * static_cast<double>(config.layers))}};
+  attention.output =
+      make_row_linear(config, tensor, prefix + "self_attn.o_proj", config.heads * d, config.o_bias);
   return attention;
 }
 

@@ -1,36 +1,14 @@
 #include "verne/nn/block.hpp"
 
-#include <utility>
-
 #include "verne/ops/elementwise.hpp"
 #include "verne/ops/run.hpp"
 
 namespace verne {
-namespace {
-
-/// While it lives, what layers save goes to the replay arena, which is given back at the end.
-class Replay {
- public:
-  explicit Replay(Step& step)
-      : step_(step), saved_(std::exchange(step.saved, &step.replay)), scope_(step.replay) {}
-  ~Replay() { step_.saved = saved_; }
-  Replay(const Replay&) = delete;
-  Replay& operator=(const Replay&) = delete;
-
- private:
-  Step& step_;
-  Arena* saved_;
-  ArenaScope scope_;
-};
-
-/// The stream as one tensor: adds a pending delta into `out`, or gives the sum itself.
 Tensor settle(Step& step, const Stream& stream, const Tensor& out) {
   if (!stream.delta) return stream.sum;
   run(step.queue, Add{.y = out, .a = stream.sum, .b = stream.delta});
   return out;
 }
-
-}  // namespace
 
 void Block::forward(Step& step, Stream& stream, const RopeTable& rope, Saved& saved) const {
   attention.forward(step, stream, rope, saved.attention);
@@ -44,16 +22,16 @@ void Block::backward(Step& step, const Tensor& dx, const RopeTable& rope, const 
 
 void Block::forward_keeping_nothing(Step& step, const Tensor& out, Stream stream,
                                     const RopeTable& rope) const {
-  const Replay replay(step);
+  const ArenaScope scope(step.replay);
+  Step passing = step.saving_into(step.replay);
   Saved saved;
-  forward(step, stream, rope, saved);
+  forward(passing, stream, rope, saved);
   settle(step, stream, out);
 }
 
-std::vector<Parameter*> Block::parameters() {
-  std::vector<Parameter*> all = attention.parameters();
-  for (Parameter* p : mlp.parameters()) all.push_back(p);
-  return all;
+void Block::add_parameters(std::vector<Parameter*>& all) {
+  attention.add_parameters(all);
+  mlp.add_parameters(all);
 }
 
 Block make_block(const ModelConfig& config, const TensorParallel& tensor, std::int64_t layer, Keep keep) {
@@ -72,12 +50,12 @@ void RecomputedBlock::forward(Step& step, Stream& stream, const RopeTable& rope,
 
 void RecomputedBlock::backward(Step& step, const Tensor& dx, const RopeTable& rope,
                                const Saved& saved) const {
-  const ArenaScope scratch(step.scratch);
-  const Replay replay(step);
+  const ArenaScope scratch(step.scratch), replay(step.replay);
+  Step again = step.saving_into(step.replay);
   Stream stream{.sum = saved.x, .delta = {}, .buffer = step.temporary(step.dtype, saved.x.shape())};
   Block::Saved rerun;
-  block.forward(step, stream, rope, rerun);
-  block.backward(step, dx, rope, rerun);
+  block.forward(again, stream, rope, rerun);
+  block.backward(again, dx, rope, rerun);
 }
 
 }  // namespace verne

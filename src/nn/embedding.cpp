@@ -32,25 +32,28 @@ void Embedding::backward(Step& step, const Tensor& dy) const {
   const Gradient gradient = step.grad(weight);
   run(step.queue, EmbeddingBackward{.dweight = gradient.tensor,
                                     .accumulate = gradient.accumulate,
-                                    .dy = gather_stream(step, dy),
+                                    .dy = gather_stream(step, dy).data,
                                     .tokens = step.batch.tokens,
                                     .first_row = block.first});
   step.grad_done(weight);
 }
 
-Embedding make_embedding(const ModelConfig& config, const TensorParallel& tensor) {
-  Embedding embedding;
-  embedding.block = vocabulary_block(config.vocab_size, tensor.rank(), tensor.size());
-  const auto& block = embedding.block;
-  Parameter& weight = embedding.weight;
-  weight.name = "model.embed_tokens.weight";
+Parameter vocabulary_parameter(const ModelConfig& config, const TensorParallel& tensor,
+                               const std::string& name) {
+  const VocabularyBlock block = vocabulary_block(config.vocab_size, tensor.rank(), tensor.size());
+  Parameter weight;
+  weight.name = name;
   weight.shape = {block.rows, config.hidden_size};
-  weight.slices = {{.name = weight.name,
+  weight.slices = {{.name = name,
                     .shape = {config.vocab_size, config.hidden_size},
                     .runs = row_block(block.first, block.valid, config.hidden_size, 0),
                     .init_deviation = config.initializer_range}};
-  weight.uses = config.tied ? 2 : 1;
-  return embedding;
+  return weight;
+}
+
+Embedding make_embedding(const ModelConfig& config, const TensorParallel& tensor) {
+  return {.weight = vocabulary_parameter(config, tensor, kEmbeddingName),
+          .block = vocabulary_block(config.vocab_size, tensor.rank(), tensor.size())};
 }
 
 }  // namespace verne

@@ -1,36 +1,31 @@
 #include "verne/nn/linear.hpp"
 
+#include <cmath>
+
+#include "verne/ops/bias.hpp"
 #include "verne/ops/matmul.hpp"
 #include "verne/ops/run.hpp"
 
 namespace verne {
 namespace {
 
-/// Starts a collective on the tensor queue after what the compute queue was given so far.
-template <class Collective>
-Pending start(Step& step, Collective&& collective) {
-  if (step.tensor.queue != &step.queue) step.tensor.queue->wait(step.queue.record());
-  return collective(*step.tensor.queue);
+/// dW (+)= dyᵀ·x
+void multiply_gradient(Step& step, const Tensor& dweight, Accumulate accumulate, const Tensor& dy,
+                       const Operand& x) {
+  run(step.queue,
+      Matmul{.d = dweight, .a = dy, .b = x, .transpose_a = Transpose::yes, .accumulate = accumulate});
 }
 
-void multiply_gradient(Step& step, const Parameter& weight, const Tensor& dy, const Tensor& x) {
-  if (!weight.trainable) return;
-  const Gradient gradient = step.grad(weight);
-  // dW = dyᵀ·x
-  run(step.queue, Matmul{.d = gradient.tensor,
-                         .a = dy,
-                         .b = x,
-                         .transpose_a = Transpose::yes,
-                         .accumulate = gradient.accumulate});
-  step.grad_done(weight);
+Tensor bias_of(Step& step, const std::optional<Parameter>& bias) {
+  return bias ? step.weight(*bias).data : Tensor{};
 }
 
 }  // namespace
 
-Tensor gather_stream(Step& step, const Tensor& x) {
+Operand gather_stream(Step& step, const Operand& x) {
   if (!step.tensor.shards_sequence()) return x;
-  const Tensor whole = step.temporary(x.dtype(), {step.tokens(), x.size(1)});
-  step.tensor.communicator->all_gather(step.queue, whole, x).wait(step.queue);
+  const Tensor whole = step.temporary(x.data.dtype(), {step.tokens(), x.data.size(1)});
+  step.tensor.communicator->all_gather(step.queue, whole, x.data).wait(step.queue);
   return whole;
 }
 
@@ -43,52 +38,138 @@ void reduce_to_stream(Step& step, const Tensor& y, const Tensor& partial) {
   if (step.tensor.active()) step.tensor.communicator->all_reduce(step.queue, y, Reduce::sum).wait(step.queue);
 }
 
-void ColumnLinear::forward(Step& step, const Tensor& y, const Tensor& x) const {
+void ColumnLinear::forward(Step& step, const Tensor& y, const Operand& x) const {
   const ArenaScope scope(step.scratch);
-  run(step.queue,
-      Matmul{.d = y, .a = gather_stream(step, x), .b = step.weight(weight), .transpose_b = Transpose::yes});
+  multiply(step, y, gather_stream(step, x), all());
 }
 
-void ColumnLinear::backward(Step& step, const Tensor& dx, const Tensor& dy, const Tensor& x) const {
-  const ArenaScope scope(step.scratch);
-  if (!step.tensor.active()) {
-    run(step.queue, Matmul{.d = dx, .a = dy, .b = step.weight(weight)});
-    multiply_gradient(step, weight, dy, x);
-    return;
-  }
+void ColumnLinear::multiply(Step& step, const Tensor& y, const Operand& gathered, Rows rows) const {
+  const Tensor b = bias_of(step, bias);
+  run(step.queue, Matmul{.d = y,
+                         .a = gathered,
+                         .b = step.weight(weight).data.rows(rows.first, rows.count),
+                         .bias = b ? b.rows(rows.first, rows.count) : Tensor{},
+                         .transpose_b = Transpose::yes});
+}
+
+ColumnLinear::Backward::Backward(Step& step, const ColumnLinear& linear, const Tensor& dx, const Operand& x)
+    : step_(step), linear_(linear), dx_(dx), partial_(dx), x_(x) {
   const bool sharded = step.tensor.shards_sequence();
-  const std::int64_t width = x.size(1);
-  Tensor whole_x = x;
-  Pending gathered, reduced;
-  if (sharded && weight.trainable) {
-    whole_x = step.temporary(x.dtype(), {step.tokens(), width});
-    gathered =
-        start(step, [&](Queue& queue) { return step.tensor.communicator->all_gather(queue, whole_x, x); });
+  if (linear.weight.trainable && sharded) {
+    const Tensor whole = step.temporary(x.data.dtype(), {step.tokens(), x.data.size(1)});
+    gathered_ = start_beside(step, *step.tensor.queue, [&](Queue& queue) {
+      return step.tensor.communicator->all_gather(queue, whole, x.data);
+    });
+    x_ = whole;
   }
-  const Tensor partial = sharded ? step.temporary(dx.dtype(), {step.tokens(), width}) : dx;
-  run(step.queue, Matmul{.d = partial, .a = dy, .b = step.weight(weight)});
-  reduced = start(step, [&](Queue& queue) {
-    return sharded ? step.tensor.communicator->reduce_scatter(queue, dx, partial)
-                   : step.tensor.communicator->all_reduce(queue, dx, Reduce::sum);
-  });
-  gathered.wait(step.queue);
-  multiply_gradient(step, weight, dy, whole_x);
-  reduced.wait(step.queue);
+  if (sharded) partial_ = step.temporary(dx.dtype(), {step.tokens(), dx.size(1)});
 }
 
-void RowLinear::forward(Step& step, const Tensor& y, const Tensor& x) const {
+void ColumnLinear::Backward::input(const Tensor& dy, Rows rows) {
+  run(step_.queue, Matmul{.d = partial_,
+                          .a = dy,
+                          .b = step_.weight(linear_.weight).data.rows(rows.first, rows.count),
+                          .accumulate = first_ ? Accumulate::no : Accumulate::yes});
+  first_ = false;
+}
+
+void ColumnLinear::Backward::reduce() {
+  if (!step_.tensor.active()) return;
+  reduced_ = start_beside(step_, *step_.tensor.queue, [&](Queue& queue) {
+    Communicator& ranks = *step_.tensor.communicator;
+    return step_.tensor.shards_sequence() ? ranks.reduce_scatter(queue, dx_, partial_)
+                                          : ranks.all_reduce(queue, dx_, Reduce::sum);
+  });
+}
+
+void ColumnLinear::Backward::weight(const Tensor& dy, Rows rows) {
+  if (linear_.weight.trainable) {
+    gathered_.wait(step_.queue);
+    if (!dweight_.tensor) dweight_ = step_.grad(linear_.weight);
+    multiply_gradient(step_, dweight_.tensor.rows(rows.first, rows.count), dweight_.accumulate, dy, x_);
+  }
+  if (linear_.bias && linear_.bias->trainable) {
+    if (!dbias_.tensor) dbias_ = step_.grad(*linear_.bias);
+    run(step_.queue,
+        BiasBackward{
+            .dbias = dbias_.tensor.rows(rows.first, rows.count), .accumulate = dbias_.accumulate, .dy = dy});
+  }
+}
+
+void ColumnLinear::Backward::finish() {
+  step_.grad_done(linear_.weight);
+  if (linear_.bias) step_.grad_done(*linear_.bias);
+  reduced_.wait(step_.queue);
+}
+
+void ColumnLinear::backward(Step& step, const Tensor& dx, const Tensor& dy, const Operand& x) const {
+  const ArenaScope scope(step.scratch);
+  Backward backward(step, *this, dx, x);
+  backward.input(dy, all());
+  backward.reduce();
+  backward.weight(dy, all());
+  backward.finish();
+}
+
+void ColumnLinear::add_parameters(std::vector<Parameter*>& all) {
+  all.push_back(&weight);
+  if (bias) all.push_back(&*bias);
+}
+
+void RowLinear::forward(Step& step, const Tensor& y, const Operand& x) const {
   const ArenaScope scope(step.scratch);
   const Tensor partial =
       step.tensor.shards_sequence() ? step.temporary(y.dtype(), {step.tokens(), y.size(1)}) : y;
-  run(step.queue, Matmul{.d = partial, .a = x, .b = step.weight(weight), .transpose_b = Transpose::yes});
+  // Among several ranks the bias is added once, behind the sum.
+  const Tensor b = bias_of(step, bias);
+  run(step.queue, Matmul{.d = partial,
+                         .a = x,
+                         .b = step.weight(weight),
+                         .bias = step.tensor.active() ? Tensor{} : b,
+                         .transpose_b = Transpose::yes});
   reduce_to_stream(step, y, partial);
+  if (b && step.tensor.active()) run(step.queue, AddBias{.y = y, .bias = b});
 }
 
-void RowLinear::backward(Step& step, const Tensor& dx, const Tensor& dy, const Tensor& x) const {
+void RowLinear::backward(Step& step, const Tensor& dx, const Tensor& dy, const Operand& x) const {
   const ArenaScope scope(step.scratch);
-  const Tensor whole_dy = gather_stream(step, dy);
+  if (bias && bias->trainable) {
+    const Gradient dbias = step.grad(*bias);
+    run(step.queue, BiasBackward{.dbias = dbias.tensor, .accumulate = dbias.accumulate, .dy = dy});
+    step.grad_done(*bias);
+  }
+  const Tensor whole_dy = gather_stream(step, dy).data;
   run(step.queue, Matmul{.d = dx, .a = whole_dy, .b = step.weight(weight)});
-  multiply_gradient(step, weight, whole_dy, x);
+  if (weight.trainable) {
+    const Gradient dweight = step.grad(weight);
+    multiply_gradient(step, dweight.tensor, dweight.accumulate, whole_dy, x);
+  }
+  step.grad_done(weight);
+}
+
+void RowLinear::add_parameters(std::vector<Parameter*>& all) {
+  all.push_back(&weight);
+  if (bias) all.push_back(&*bias);
+}
+
+RowLinear make_row_linear(const ModelConfig& config, const TensorParallel& tensor, const std::string& name,
+                          std::int64_t inputs, bool with_bias) {
+  const std::int64_t hidden = config.hidden_size, local = inputs / tensor.size();
+  RowLinear linear;
+  linear.weight.name = name + ".weight";
+  linear.weight.shape = {hidden, local};
+  linear.weight.slices = {
+      {.name = linear.weight.name,
+       .shape = {hidden, inputs},
+       .runs = column_block(hidden, inputs, tensor.rank() * local, local),
+       .init_deviation = config.initializer_range / std::sqrt(2.0 * static_cast<double>(config.layers))}};
+  if (!with_bias) return linear;
+  linear.bias.emplace();
+  linear.bias->name = name + ".bias";
+  linear.bias->shape = {hidden};
+  linear.bias->slices = {{.name = linear.bias->name, .shape = {hidden}, .runs = row_block(0, 1, hidden, 0)}};
+  linear.bias->placement.copies = tensor.stream_copies();
+  return linear;
 }
 
 }  // namespace verne

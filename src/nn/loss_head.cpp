@@ -35,28 +35,16 @@ void cross_entropy_forward(Step& step, const VocabularyBlock& block, const Tenso
 
 }  // namespace
 
-void LossHead::forward(Step& step, const Parameter& projection, Stream& stream, Saved& saved) const {
-  const bool train = step.mode == Mode::train;
-  const Shape stream_shape = stream.sum.shape();
-  const std::int64_t tokens = step.tokens(), hidden = stream_shape[1];
-  if (train) saved.dnormalised = step.save(step.dtype, stream_shape);
-  const ArenaScope scope(step.scratch);
-  const Tensor normalised = step.temporary(step.dtype, stream_shape);
-  norm.forward(step, normalised, stream, saved.norm);
-  const Tensor x = gather_stream(step, normalised);
-  const Tensor weight = step.weight(projection).data;
-  const bool sharded = step.tensor.shards_sequence();
-  const Tensor dx = !train    ? Tensor{}
-                    : sharded ? step.temporary(step.dtype, {tokens, hidden})
-                              : saved.dnormalised;
-
+void LossHead::run_slices(Step& step, const Parameter& projection, const Operand& x,
+                          Gradients* gradients) const {
+  const std::int64_t tokens = step.tokens();
+  const Operand weight = step.weight(projection);
   const std::int64_t most = std::min(tokens, slice_tokens(block.rows));
   const Tensor logits_memory = step.temporary(step.dtype, {most, block.rows});
   const Tensor log_sum_exp_memory = step.temporary(DType::f32, {most});
-  Gradient dweight = train && projection.trainable ? step.grad(projection) : Gradient{};
   for (std::int64_t first = 0; first < tokens; first += most) {
     const std::int64_t count = std::min(most, tokens - first);
-    const Tensor rows = x.rows(first, count), targets = step.batch.targets.rows(first, count);
+    const Tensor rows = x.data.rows(first, count), targets = step.batch.targets.rows(first, count);
     const Tensor mask = step.batch.loss_mask.rows(first, count);
     const Tensor log_probability = step.batch.log_probability.rows(first, count);
     const Tensor logits = logits_memory.rows(0, count), log_sum_exp = log_sum_exp_memory.rows(0, count);
@@ -64,7 +52,7 @@ void LossHead::forward(Step& step, const Parameter& projection, Stream& stream, 
     cross_entropy_forward(step, block, logits, targets, log_probability, log_sum_exp);
     run(step.queue,
         MaskedSum{.total = step.batch.loss_sum, .values = log_probability, .mask = mask, .factor = -1});
-    if (!train) continue;
+    if (!gradients) continue;
     run(step.queue, CrossEntropyBackward{.dlogits = logits,
                                          .logits = logits,
                                          .targets = targets,
@@ -73,28 +61,48 @@ void LossHead::forward(Step& step, const Parameter& projection, Stream& stream, 
                                          .scale = step.batch.loss_scale,
                                          .first_column = block.first,
                                          .valid_columns = block.valid});
-    run(step.queue, Matmul{.d = dx.rows(first, count), .a = logits, .b = weight});
+    run(step.queue, Matmul{.d = gradients->dx.rows(first, count), .a = logits, .b = weight});
     if (!projection.trainable) continue;
-    run(step.queue, Matmul{.d = dweight.tensor,
+    run(step.queue, Matmul{.d = gradients->dweight.tensor,
                            .a = logits,
                            .b = rows,
                            .transpose_a = Transpose::yes,
-                           .accumulate = dweight.accumulate});
-    dweight.accumulate = Accumulate::yes;
+                           .accumulate = gradients->dweight.accumulate});
+    gradients->dweight.accumulate = Accumulate::yes;
   }
-  if (!train) return;
-  if (projection.trainable) step.grad_done(projection);
-  reduce_to_stream(step, saved.dnormalised, dx);
+}
+
+void LossHead::forward(Step& step, const Parameter& projection, Stream& stream, Saved& saved) const {
+  const Shape shape = stream.sum.shape();
+  saved.dnormalised = step.save(step.dtype, shape);
+  const ArenaScope scope(step.scratch);
+  const Operand normalised = step.temporary(step.dtype, shape);
+  norm.forward(step, normalised, stream, saved.norm);
+  Gradients gradients{.dx = step.tensor.shards_sequence()
+                                ? step.temporary(step.dtype, {step.tokens(), shape[1]})
+                                : saved.dnormalised,
+                      .dweight = {}};
+  if (projection.trainable) gradients.dweight = step.grad(projection);
+  run_slices(step, projection, gather_stream(step, normalised), &gradients);
+  step.grad_done(projection);
+  reduce_to_stream(step, saved.dnormalised, gradients.dx);
 }
 
 void LossHead::backward(Step& step, const Tensor& dx, const Saved& saved) const {
-  step.queue.zero(dx);
-  norm.backward(step, dx, saved.dnormalised, saved.norm);
+  norm.backward(step, dx, saved.dnormalised, saved.norm, Norm::Branch::begins);
+}
+
+void LossHead::evaluate(Step& step, const Parameter& projection, Stream& stream) const {
+  const ArenaScope scope(step.scratch);
+  const Operand normalised = step.temporary(step.dtype, stream.sum.shape());
+  Norm::Saved saved;
+  norm.forward(step, normalised, stream, saved);
+  run_slices(step, projection, gather_stream(step, normalised), nullptr);
 }
 
 void LossHead::logits(Step& step, const Parameter& projection, Stream& stream, const Tensor& out) const {
   const ArenaScope scope(step.scratch);
-  const Tensor normalised = step.temporary(step.dtype, stream.sum.shape());
+  const Operand normalised = step.temporary(step.dtype, stream.sum.shape());
   Norm::Saved saved;
   norm.forward(step, normalised, stream, saved);
   run(step.queue, Matmul{.d = out,
@@ -106,13 +114,6 @@ void LossHead::logits(Step& step, const Parameter& projection, Stream& stream, c
 LossHead make_loss_head(const ModelConfig& config, const TensorParallel& tensor) {
   return {.norm = make_norm(config, tensor, "model.norm"),
           .block = vocabulary_block(config.vocab_size, tensor.rank(), tensor.size())};
-}
-
-Parameter make_projection(const ModelConfig& config, const TensorParallel& tensor) {
-  Parameter projection = make_embedding(config, tensor).weight;
-  projection.name = projection.slices[0].name = "lm_head.weight";
-  projection.uses = 1;
-  return projection;
 }
 
 }  // namespace verne

@@ -1,13 +1,11 @@
 #include "verne/nn/mlp.hpp"
 
-#include <cmath>
-
 #include "verne/ops/activation.hpp"
 #include "verne/ops/run.hpp"
 
 namespace verne {
 
-void Mlp::activate(Step& step, const Tensor& y, const Tensor& projected) const {
+void Mlp::activate(Step& step, const Operand& y, const Tensor& projected) const {
   if (kind == MlpKind::swiglu) {
     run(step.queue, SwiGluForward{.y = y, .gate_up = projected});
   } else {
@@ -20,8 +18,12 @@ void Mlp::forward(Step& step, Stream& stream, Saved& saved) const {
   saved.projected = step.save(step.dtype, {step.tokens(), up.linear.weight.shape[0]});
   up.forward(step, saved.projected, stream, saved.up);
   const Shape shape = {step.tokens(), inner()};
-  const Tensor activated = keep == Keep::stored ? saved.activated = step.save(step.dtype, shape)
-                                                : step.temporary(step.dtype, shape);
+  Operand activated;
+  if (keep == Keep::stored && down.needs_input()) {
+    activated = saved.activated = step.save(step.dtype, shape);
+  } else {
+    activated = step.temporary(step.dtype, shape);
+  }
   activate(step, activated, saved.projected);
   down.forward(step, stream.buffer, activated);
   stream.delta = stream.buffer;
@@ -30,8 +32,8 @@ void Mlp::forward(Step& step, Stream& stream, Saved& saved) const {
 void Mlp::backward(Step& step, const Tensor& dx, const Saved& saved) const {
   const ArenaScope scope(step.scratch);
   const Shape shape = {step.tokens(), inner()};
-  Tensor activated = saved.activated;
-  if (keep == Keep::rebuilt) {
+  Operand activated = saved.activated;
+  if (keep == Keep::rebuilt && down.needs_input()) {
     activated = step.temporary(step.dtype, shape);
     activate(step, activated, saved.projected);
   }
@@ -46,10 +48,9 @@ void Mlp::backward(Step& step, const Tensor& dx, const Saved& saved) const {
   up.backward(step, dx, dprojected, saved.up);
 }
 
-std::vector<Parameter*> Mlp::parameters() {
-  std::vector<Parameter*> all = up.parameters();
-  all.push_back(&down.weight);
-  return all;
+void Mlp::add_parameters(std::vector<Parameter*>& all) {
+  up.add_parameters(all);
+  down.add_parameters(all);
 }
 
 Mlp make_mlp(const ModelConfig& config, const TensorParallel& tensor, std::int64_t layer, Keep keep) {
@@ -59,33 +60,30 @@ Mlp make_mlp(const ModelConfig& config, const TensorParallel& tensor, std::int64
   Mlp mlp;
   mlp.kind = config.mlp;
   mlp.keep = keep;
+  const bool gated = config.mlp == MlpKind::swiglu;
   Parameter& up = mlp.up.linear.weight;
+  up.name = prefix + (gated ? "mlp.gate_up" : "mlp.up_proj");
+  up.shape = {(gated ? 2 : 1) * local, hidden};
+  if (config.mlp_bias) {
+    mlp.up.linear.bias.emplace();
+    mlp.up.linear.bias->name = up.name + ".bias";
+    mlp.up.linear.bias->shape = {up.shape[0]};
+  }
   const auto add = [&](const char* which, std::int64_t local_row) {
-    up.slices.push_back({.name = fmt::format("{}mlp.{}_proj.weight", prefix, which),
+    const std::string name = fmt::format("{}mlp.{}_proj", prefix, which);
+    up.slices.push_back({.name = name + ".weight",
                          .shape = {inner, hidden},
                          .runs = row_block(first, local, hidden, local_row),
                          .init_deviation = config.initializer_range});
+    if (config.mlp_bias)
+      mlp.up.linear.bias->slices.push_back(
+          {.name = name + ".bias", .shape = {inner}, .runs = row_block(first, local, 1, local_row)});
   };
-  if (config.mlp == MlpKind::swiglu) {
-    up.name = prefix + "mlp.gate_up";
-    up.shape = {2 * local, hidden};
-    add("gate", 0);
-    add("up", local);
-  } else {
-    up.name = prefix + "mlp.up_proj.weight";
-    up.shape = {local, hidden};
-    add("up", 0);
-  }
+  if (gated) add("gate", 0);
+  add("up", gated ? local : 0);
   mlp.up.norm = make_norm(config, tensor, prefix + "post_attention_layernorm");
   mlp.up.keep = keep;
-  Parameter& down = mlp.down.weight;
-  down.name = prefix + "mlp.down_proj.weight";
-  down.shape = {hidden, local};
-  down.slices = {
-      {.name = down.name,
-       .shape = {hidden, inner},
-       .runs = column_block(hidden, inner, first, local),
-       .init_deviation = config.initializer_range / std::sqrt(2.0 * static_cast<double>(config.layers))}};
+  mlp.down = make_row_linear(config, tensor, prefix + "mlp.down_proj", inner, config.mlp_bias);
   return mlp;
 }
 

@@ -8,7 +8,7 @@ namespace {
 constexpr double kGainOffset = 1;  // layernorm1p stores the gain less one
 }
 
-void Norm::forward(Step& step, const Tensor& y, Stream& stream, Saved& saved) const {
+void Norm::forward(Step& step, const Operand& y, Stream& stream, Saved& saved) const {
   const std::int64_t rows = stream.sum.size(0);
   const Tensor sum = stream.delta ? step.save(step.dtype, stream.sum.shape()) : Tensor{};
   saved.rstd = step.save(DType::f32, {rows});
@@ -38,7 +38,7 @@ void Norm::forward(Step& step, const Tensor& y, Stream& stream, Saved& saved) co
   saved.s = stream.sum;
 }
 
-void Norm::rebuild(Step& step, const Tensor& y, const Saved& saved) const {
+void Norm::rebuild(Step& step, const Operand& y, const Saved& saved) const {
   const ArenaScope scope(step.scratch);
   const Tensor rstd = step.temporary(DType::f32, saved.rstd.shape());
   if (kind == NormKind::rms) {
@@ -57,7 +57,8 @@ void Norm::rebuild(Step& step, const Tensor& y, const Saved& saved) const {
   }
 }
 
-void Norm::backward(Step& step, const Tensor& dx, const Tensor& dy, const Saved& saved) const {
+void Norm::backward(Step& step, const Tensor& dx, const Tensor& dy, const Saved& saved, Branch branch) const {
+  const Tensor dsum = branch == Branch::joins ? dx : Tensor{};
   const auto gradient = [&](const Parameter& p) { return p.trainable ? step.grad(p) : Gradient{}; };
   if (kind == NormKind::rms) {
     const Gradient dweight = gradient(weight);
@@ -65,7 +66,7 @@ void Norm::backward(Step& step, const Tensor& dx, const Tensor& dy, const Saved&
                                     .dweight = dweight.tensor,
                                     .accumulate_dweight = dweight.accumulate,
                                     .dy = dy,
-                                    .dsum = dx,
+                                    .dsum = dsum,
                                     .s = saved.s,
                                     .rstd = saved.rstd,
                                     .weight = step.weight(weight).data});
@@ -79,7 +80,7 @@ void Norm::backward(Step& step, const Tensor& dx, const Tensor& dy, const Saved&
                                     .accumulate_dweight = dweight.accumulate,
                                     .accumulate_dbias = dbias.accumulate,
                                     .dy = dy,
-                                    .dsum = dx,
+                                    .dsum = dsum,
                                     .s = saved.s,
                                     .mean = saved.mean,
                                     .rstd = saved.rstd,
@@ -89,9 +90,9 @@ void Norm::backward(Step& step, const Tensor& dx, const Tensor& dy, const Saved&
   step.grad_done(bias);
 }
 
-std::vector<Parameter*> Norm::parameters() {
-  if (kind == NormKind::rms) return {&weight};
-  return {&weight, &bias};
+void Norm::add_parameters(std::vector<Parameter*>& all) {
+  all.push_back(&weight);
+  if (kind == NormKind::layer_norm_1p) all.push_back(&bias);
 }
 
 Norm make_norm(const ModelConfig& config, const TensorParallel& tensor, const std::string& name) {
@@ -101,9 +102,7 @@ Norm make_norm(const ModelConfig& config, const TensorParallel& tensor, const st
     p.name = name + suffix;
     p.shape = {width};
     p.slices = {{.name = p.name, .shape = {width}, .runs = row_block(0, 1, width, 0), .init_mean = mean}};
-    // Under sequence parallelism each rank normalises its own tokens.
-    p.tensor_gradient = tensor.shards_sequence() ? TensorGradient::partial : TensorGradient::complete;
-    p.held_by_all_tensor_ranks = true;
+    p.placement.copies = tensor.stream_copies();
     return p;
   };
   Norm norm;

@@ -6,6 +6,17 @@
 
 namespace verne {
 
+std::int64_t Parameter::first_copied() const {
+  switch (placement.copies) {
+    case Placement::Copies::none:
+      return shape.count();
+    case Placement::Copies::kv_heads:
+      return placement.first_copied_row * (shape.count() / shape[0]);
+    default:
+      return 0;
+  }
+}
+
 std::vector<ElementRuns> row_block(std::int64_t first, std::int64_t count, std::int64_t width,
                                    std::int64_t local_row) {
   if (count <= 0) return {};

@@ -1,157 +1,161 @@
 #include "verne/optim/adamw_optimizer.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "verne/ops/elementwise.hpp"
-#include "verne/ops/reduce.hpp"
 #include "verne/ops/run.hpp"
 
 namespace verne {
 
-AdamWOptimizer::AdamWOptimizer(Queue& queue, const ParameterStore& store, const AdamWSettings& settings,
-                               const Place& place)
-    : store_(store), settings_(settings), place_(place) {
-  for (const Bucket& bucket : store.buckets()) {
-    owned_begin_.push_back(owned_elements_);
-    add_segments(bucket, owned_elements_);
-    owned_elements_ += bucket.size / place.data_ranks;
+AdamWOptimizer::AdamWOptimizer(Queue& queue, const ParameterStore& store, const AdamWSettings& settings)
+    : store_(store), settings_(settings), owned_begin_(store.buckets().size()) {
+  for (std::size_t p = 0; p < store.pools().size(); ++p) {
+    if (!store.pools()[p].trainable) continue;
+    PoolState state{.pool = static_cast<int>(p), .master = {}, .exp_avg = {}, .exp_avg_sq = {}, .tiles = {}};
+    std::vector<OptimizerSegment> segments;
+    for (std::size_t b = 0; b < store.buckets().size(); ++b) {
+      const Bucket& bucket = store.buckets()[b];
+      if (bucket.pool != state.pool) continue;
+      owned_begin_[b] = state.elements;
+      for (const OptimizerSegment& segment : segments_of(bucket, state.elements)) segments.push_back(segment);
+      state.elements += store.owned(bucket).count;
+    }
+    // What no parameter covers, alignment gaps and padded rows, is in nobody's checkpoint: it starts as zero
+    // and must not become anything else.
+    const auto zeros = [&](DType type) {
+      Buffer buffer(queue, type, {state.elements}, MemoryKind::optimizer);
+      queue.zero(buffer.tensor());
+      return buffer;
+    };
+    if (store.pools()[p].dtype != DType::f32) state.master = zeros(DType::f32);
+    state.exp_avg = zeros(DType::f32);
+    state.exp_avg_sq = zeros(DType::f32);
+    const std::vector<std::int64_t> tiles = optimizer_tiles(segments);
+    state.tiles =
+        Buffer(queue, DType::i64, {std::ssize(tiles) / kTileFields, kTileFields}, MemoryKind::optimizer);
+    queue.upload(state.tiles.tensor(), std::span<const std::int64_t>(tiles));
+    states_.push_back(std::move(state));
   }
-  if (store.dtype() != DType::f32)
-    master_ = Buffer(queue, DType::f32, {owned_elements_}, MemoryKind::optimizer);
-  exp_avg_ = Buffer(queue, DType::f32, {owned_elements_}, MemoryKind::optimizer);
-  exp_avg_sq_ = Buffer(queue, DType::f32, {owned_elements_}, MemoryKind::optimizer);
-  scalars_ = Buffer(queue, DType::f32, {kStepScalars}, MemoryKind::optimizer);
 }
 
-void AdamWOptimizer::add_segments(const Bucket& bucket, std::int64_t owned_begin) {
-  const std::int64_t block = bucket.size / place_.data_ranks;
-  const std::int64_t first = bucket.begin + place_.data_rank * block, last = first + block;
+std::vector<OptimizerSegment> AdamWOptimizer::segments_of(const Bucket& bucket,
+                                                          std::int64_t owned_begin) const {
+  const PoolRange owned = store_.owned(bucket);
+  std::vector<OptimizerSegment> segments;
   const auto add = [&](std::int64_t begin, std::int64_t end, bool decays, bool counted) {
-    begin = std::max(begin, first);
-    end = std::min(end, last);
-    if (begin >= end) return;
-    const std::int64_t owned = owned_begin + begin - first;
-    if (!segments_.empty()) {  // the gap between two parameters is zero: it may join either
-      Segment& previous = segments_.back();
-      if (previous.decays == decays && previous.counted == counted &&
-          previous.flat - previous.owned == begin - owned) {
-        previous.count = begin + (end - begin) - previous.flat;
-        return;
-      }
-    }
-    segments_.push_back(
-        {.flat = begin, .owned = owned, .count = end - begin, .decays = decays, .counted = counted});
+    begin = std::max(begin, owned.begin);
+    end = std::min(end, owned.end());
+    if (begin < end)
+      segments.push_back({.flat = begin,
+                          .owned = owned_begin + begin - owned.begin,
+                          .count = end - begin,
+                          .decays = decays,
+                          .counted = counted});
   };
-  for (int index : bucket.parameters) {
-    const Parameter& p = *store_.parameters()[static_cast<std::size_t>(index)];
-    if (!p.trainable) continue;
-    const std::int64_t begin = store_.offset(p), end = begin + p.shape.count();
-    if (p.tensor_gradient == TensorGradient::kv_replicas) {
-      const std::int64_t replicated = begin + p.replicated_row * p.shape[1];
-      add(begin, replicated, p.decays(), true);
-      add(replicated, end, p.decays(), place_.tensor_rank % place_.kv_replicas == 0);
-    } else {
-      add(begin, end, p.decays(), !p.held_by_all_tensor_ranks || place_.tensor_rank == 0);
-    }
+  for (const int index : bucket.parameters) {
+    const Parameter& p = store_.parameter(index);
+    const std::int64_t begin = store_.offset(p), copied = begin + p.first_copied(),
+                       end = begin + p.shape.count();
+    add(begin, copied, p.decays(), true);
+    add(copied, end, p.decays(), store_.place().first_copy.of(p.placement.copies));
   }
+  return segments;
 }
 
 void AdamWOptimizer::initialize(Queue& queue) {
-  queue.zero(exp_avg_.tensor());
-  queue.zero(exp_avg_sq_.tensor());
-  if (master_.bytes() == 0) return;
-  for (std::size_t b = 0; b < store_.buckets().size(); ++b) {
-    const Bucket& bucket = store_.buckets()[b];
-    const std::int64_t block = bucket.size / place_.data_ranks;
-    run(queue, Cast{.y = master_.tensor().rows(owned_begin_[b], block),
-                    .x = store_.weights(bucket).rows(place_.data_rank * block, block)});
+  for (const PoolState& state : states_) {
+    queue.zero(state.exp_avg.tensor());
+    queue.zero(state.exp_avg_sq.tensor());
+    if (state.master.bytes() == 0) continue;
+    for (std::size_t b = 0; b < store_.buckets().size(); ++b) {
+      const Bucket& bucket = store_.buckets()[b];
+      if (bucket.pool != state.pool) continue;
+      const PoolRange owned = store_.owned(bucket);
+      run(queue, Cast{.y = state.master.tensor().rows(owned_begin_[b], owned.count),
+                      .x = store_.weights(bucket, owned)});
+    }
   }
 }
 
-void AdamWOptimizer::begin_step(Queue& queue, std::int64_t step, double learning_rate) {
-  std::array<float, kStepScalars> values{};
+void AdamWOptimizer::fill_scalars(std::span<float> scalars, std::int64_t step, double learning_rate) const {
+  require(scalars.size() == kHostStepScalars, "{} scalars of a step", scalars.size());
   const auto set = [&](StepScalar which, double value) {
-    values[static_cast<std::size_t>(which)] = static_cast<float>(value);
+    scalars[static_cast<std::size_t>(which)] = static_cast<float>(value);
   };
   set(StepScalar::learning_rate, learning_rate);
   set(StepScalar::bias_correction1, 1 - std::pow(settings_.beta1, static_cast<double>(step)));
   set(StepScalar::bias_correction2, 1 - std::pow(settings_.beta2, static_cast<double>(step)));
-  set(StepScalar::clip_factor, 1);
-  queue.upload(scalars_.tensor(), std::as_bytes(std::span(values)));
 }
 
 void AdamWOptimizer::add_sum_of_squares(Queue& queue, const Tensor& total) const {
-  for (const Segment& s : segments_)
-    if (s.counted)
-      run(queue, SumOfSquares{.total = total, .values = store_.flat_gradients().rows(s.flat, s.count)});
+  for (const PoolState& state : states_)
+    run(queue, GradientSquares{
+                   .total = total, .grad = pool(state).gradients.tensor(), .tiles = state.tiles.tensor()});
 }
 
-void AdamWOptimizer::set_clip(Queue& queue, const Tensor& sum_of_squares) const {
-  run(queue,
-      ClipFactor{
-          .scalars = scalars_.tensor(), .sum_of_squares = sum_of_squares, .max_norm = settings_.clip_grad});
+void AdamWOptimizer::set_clip(Queue& queue, const Tensor& scalars, const Tensor& sum_of_squares,
+                              const Tensor& loss) const {
+  run(queue, ClipFactor{.scalars = scalars,
+                        .sum_of_squares = sum_of_squares,
+                        .loss = loss,
+                        .max_norm = settings_.clip_grad});
 }
 
-Tensor AdamWOptimizer::grad_norm() const {
-  return scalars_.tensor().rows(static_cast<std::int64_t>(StepScalar::grad_norm), 1);
-}
-
-void AdamWOptimizer::update(Queue& queue) const {
-  for (const Segment& s : segments_) {
-    const Tensor weight = store_.flat_weights().rows(s.flat, s.count);
-    run(queue, AdamW{.weight = weight,
-                     .master = master_.bytes() ? master_.tensor().rows(s.owned, s.count) : weight,
-                     .exp_avg = exp_avg_.tensor().rows(s.owned, s.count),
-                     .exp_avg_sq = exp_avg_sq_.tensor().rows(s.owned, s.count),
-                     .grad = store_.flat_gradients().rows(s.flat, s.count),
-                     .scalars = scalars_.tensor(),
+void AdamWOptimizer::update(Queue& queue, const Tensor& scalars) const {
+  for (const PoolState& state : states_)
+    run(queue, AdamW{.weight = pool(state).weights.tensor(),
+                     .master = state.master.tensor(),
+                     .exp_avg = state.exp_avg.tensor(),
+                     .exp_avg_sq = state.exp_avg_sq.tensor(),
+                     .grad = pool(state).gradients.tensor(),
+                     .scalars = scalars,
+                     .tiles = state.tiles.tensor(),
                      .beta1 = settings_.beta1,
                      .beta2 = settings_.beta2,
                      .eps = settings_.eps,
-                     .weight_decay = s.decays ? settings_.weight_decay : 0});
-  }
+                     .weight_decay = settings_.weight_decay});
 }
 
 void AdamWOptimizer::weights_from_masters(Queue& queue) const {
-  if (master_.bytes() == 0) return;
-  for (const Segment& s : segments_)
-    run(queue,
-        Cast{.y = store_.flat_weights().rows(s.flat, s.count), .x = master_.tensor().rows(s.owned, s.count)});
-}
-
-Tensor AdamWOptimizer::state(OptimizerState which) const {
-  switch (which) {
-    case OptimizerState::master:
-      return master_.bytes() ? master_.tensor() : store_.flat_weights();
-    case OptimizerState::exp_avg:
-      return exp_avg_.tensor();
-    case OptimizerState::exp_avg_sq:
-      return exp_avg_sq_.tensor();
+  for (const PoolState& state : states_) {
+    if (state.master.bytes() == 0) continue;
+    for (std::size_t b = 0; b < store_.buckets().size(); ++b) {
+      const Bucket& bucket = store_.buckets()[b];
+      if (bucket.pool != state.pool) continue;
+      const PoolRange owned = store_.owned(bucket);
+      run(queue, Cast{.y = store_.weights(bucket, owned),
+                      .x = state.master.tensor().rows(owned_begin_[b], owned.count)});
+    }
   }
-  return {};
 }
 
-std::vector<TensorPart> AdamWOptimizer::parts(OptimizerState which) const {
-  const Tensor local = state(which);
-  const bool in_weights = which == OptimizerState::master && master_.bytes() == 0;
+std::vector<TensorPart> AdamWOptimizer::parts(OptimizerState which, ParameterStore::Share share) const {
+  require(share != ParameterStore::Share::held, "optimizer state of other ranks is not here");
   std::vector<TensorPart> parts;
   for (const Parameter* p : store_.parameters()) {
     if (!p->trainable) continue;
-    const auto b = static_cast<std::size_t>(store_.bucket_of(*p));
+    const std::size_t b = store_.bucket_of(*p);
     const Bucket& bucket = store_.buckets()[b];
-    const std::int64_t block = bucket.size / place_.data_ranks, offset = store_.offset(*p);
-    const std::int64_t first = bucket.begin + place_.data_rank * block;
-    // Parameter-local elements that this rank owns, and where element 0 would lie in `local`.
-    const std::int64_t begin = first - offset, end = begin + block;
-    const std::int64_t shift = in_weights ? offset : owned_begin_[b] - begin;
-    for (const ParameterSlice& slice : p->slices)
-      parts.push_back({.name = slice.name,
-                       .dtype = DType::f32,
-                       .shape = slice.shape,
-                       .local = local,
-                       .runs = clip_runs(slice.runs, begin, end, shift)});
+    const PoolState& state = *std::find_if(states_.begin(), states_.end(),
+                                           [&](const PoolState& s) { return s.pool == bucket.pool; });
+    ParameterStore::View view{.shift = owned_begin_[b] - store_.owned(bucket).begin};
+    switch (which) {
+      case OptimizerState::master:
+        if (state.master.bytes() > 0) {
+          view.local = state.master.tensor();
+        } else {
+          view = {.local = pool(state).weights.tensor()};
+        }
+        break;
+      case OptimizerState::exp_avg:
+        view.local = state.exp_avg.tensor();
+        break;
+      case OptimizerState::exp_avg_sq:
+        view.local = state.exp_avg_sq.tensor();
+        break;
+    }
+    store_.add_parts(parts, *p, view, DType::f32, share);
   }
   return parts;
 }

@@ -2,6 +2,8 @@
 
 #include <iostream>
 
+#include "verne/nn/model_tensors.hpp"
+
 namespace verne {
 namespace {
 
@@ -12,14 +14,15 @@ std::string batch_arithmetic(const Run& run) {
       "global batch {} rows = micro-batch {} x {} data ranks x {} accumulation steps, each row {} tokens\n"
       "{} rows in the data, {} steps an epoch, {} steps in all; the first batch has {} documents, {} tokens, "
       "{} of them trained\n",
-      train.global_batch, train.micro_batch, run.layout.grid.sizes().data, run.layout.accumulation_steps,
-      run.deck.data.seq_length, run.data.train->rows().size(), run.data.train->steps_in_epoch(),
-      run.last_step, counts.documents, counts.real_tokens, counts.counted_tokens);
+      train.global_batch, train.micro_batch, run.layout.grid.sizes().data,
+      run.data.train->accumulation_steps(), run.deck.data.seq_length, run.data.train->rows().size(),
+      run.data.train->steps_in_epoch(), run.last_step, counts.documents, counts.real_tokens,
+      counts.counted_tokens);
 }
 
 /// The documents of the rank's first micro-batch as text; trained tokens between « and ».
 std::string decoded(const Run& run) {
-  const MicroBatch batch = run.data.train->micro_batch(1, 0);
+  const MicroBatch batch = run.data.train->batch(1).micro_batch(0);
   std::string text;
   std::vector<TokenId> pending;
   bool trained = false;
@@ -48,18 +51,30 @@ std::string decoded(const Run& run) {
   return text + "\n";
 }
 
+/// The memory of the rank that needs most. Collective.
+std::string fullest_rank(const Run& run) {
+  const std::int64_t most = run.world.max(run.plan.memory.peak_total);
+  const auto rank = static_cast<int>(
+      run.world.min(run.plan.memory.peak_total == most ? run.world.rank() : run.world.size()));
+  return run.world.broadcast_text(
+      fmt::format("memory of rank {}{}\n{}", rank, run.world.size() > 1 ? ", which needs most" : "",
+                  memory_text(run.plan.memory)),
+      rank);
+}
+
 }  // namespace
 
 void show_dry_run(const Run& run) {
-  const std::string who = run.request.session.report_line(run.device == DeviceKind::cuda ? 1 : 0);
+  const std::string who = run.request.session.report_line(run.machine.gpu);
+  const std::string memory = fullest_rank(run);
   if (!run.first_rank()) return;
   std::cout << run.request.used_inputs << "\n"
             << who << "\n"
             << run.layout.grid.text() << "\n\n"
-            << fmt::format("{} parameters, {}\n", run.model.config().parameter_count(),
-                           name(run.engine_options.dtype))
-            << batch_arithmetic(run) << "\nmemory of rank 0\n"
-            << memory_text(run.plan) << "\nfirst documents, trained tokens between « and »\n"
+            << fmt::format("{} parameters, {}\n", parameter_count(run.model.config()),
+                           name(run.engine_options.host.dtype))
+            << batch_arithmetic(run) << "\n"
+            << memory << "\nfirst documents, trained tokens between « and »\n"
             << decoded(run) << std::flush;
 }
 

@@ -10,7 +10,7 @@
 #include <chrono>
 
 #include "verne/base/error.hpp"
-#include "verne/train/environment.hpp"
+#include "verne/host/environment.hpp"
 
 namespace verne {
 namespace {

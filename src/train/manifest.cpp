@@ -10,7 +10,7 @@
 
 #include "verne/base/error.hpp"
 #include "verne/base/hash.hpp"
-#include "verne/train/environment.hpp"
+#include "verne/host/environment.hpp"
 
 namespace verne {
 namespace fs = std::filesystem;

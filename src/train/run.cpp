@@ -4,6 +4,7 @@
 
 #include "verne/checkpoint/directory.hpp"
 #include "verne/comm/agree.hpp"
+#include "verne/nn/model_tensors.hpp"
 
 namespace verne {
 namespace {
@@ -16,18 +17,20 @@ DType engine_dtype(const ModelSection& section) {
 
 EngineOptions engine_options(const Deck& deck, const TrainingData& data) {
   const OptimizerSection& o = deck.optimizer;
-  EngineOptions options{.dtype = engine_dtype(deck.model),
-                        .recompute = deck.train.recompute,
+  EngineOptions options{.host = {.dtype = engine_dtype(deck.model),
+                                 .recompute = deck.train.recompute,
+                                 .batch = data.train->shape(),
+                                 .micro_batches = data.train->accumulation_steps(),
+                                 .trains = {}},
                         .optimizer = {.beta1 = o.beta1,
                                       .beta2 = o.beta2,
                                       .eps = o.eps,
                                       .weight_decay = o.weight_decay,
-                                      .clip_grad = o.clip_grad},
-                        .batch = data.train->shape()};
+                                      .clip_grad = o.clip_grad}};
   // One engine serves validation too: its micro-batches may hold more documents.
   if (data.validation)
-    options.batch.document_capacity =
-        std::max(options.batch.document_capacity, data.validation->shape().document_capacity);
+    options.host.batch.document_capacity =
+        std::max(options.host.batch.document_capacity, data.validation->shape().document_capacity);
   return options;
 }
 
@@ -61,8 +64,7 @@ std::vector<InputFingerprint> fingerprints(const std::vector<fs::path>& inputs, 
 /// What a deck asks for, known before any record is read.
 struct Setting {
   ModelSource model;
-  TrainLayout layout;
-  DeviceKind device;
+  DeckLayout layout;
 };
 
 Setting choose_setting(const TrainRequest& request) {
@@ -71,16 +73,12 @@ Setting choose_setting(const TrainRequest& request) {
   std::optional<Setting> setting;
   agree_after(world, [&] {
     parse_monitor(deck.checkpoint.monitor);
-    const DeviceKind device = choose_device(deck.run.device);
-    if (device == DeviceKind::cuda)
-      require_user(request.session.rank_in_node() < visible_gpus(),
-                   "{} ranks on this node, {} GPUs: start one rank a GPU", request.session.node().size(),
-                   visible_gpus());
     ModelSource model = ModelSource::open(deck.model, [&](const std::string& line) {
       if (world.rank() == 0) log_info("{}", line);
     });
-    TrainLayout layout = make_layout(deck, model.config(), world.rank(), world.size());
-    setting = {.model = std::move(model), .layout = layout, .device = device};
+    const DeckLayout layout = make_layout(deck, model.config(), world.rank(), world.size());
+    accumulation_steps(deck.train, layout.parallel);
+    setting = {.model = std::move(model), .layout = layout};
   });
   return std::move(*setting);
 }
@@ -106,16 +104,22 @@ void identify(Run& run) {
 Manifest make_manifest(const Run& run, const std::vector<std::string>& devices,
                        const std::vector<std::string>& hosts) {
   const ParallelSizes& sizes = run.layout.grid.sizes();
+  const int chunks = run.layout.chunks;
   Manifest manifest{.verb = "train",
                     .command_line = run.request.command_line,
                     .recipe = run.request.recipe,
-                    .layout = {{"ranks", run.world.size()}, {"tensor", sizes.tensor}, {"data", sizes.data}},
+                    .layout = {{"ranks", run.world.size()},
+                               {"tensor", sizes.tensor},
+                               {"context", sizes.context},
+                               {"data", sizes.data},
+                               {"pipeline", sizes.pipeline},
+                               {"virtual_pipeline", chunks}},
                     .seeds = {{"run.seed", run.deck.run.seed}},
                     .rank_hosts = hosts,
                     .devices = devices,
                     .inputs = run.inputs};
-  manifest.notes["dtype"] = std::string(name(run.engine_options.dtype));
-  manifest.notes["parameters"] = std::to_string(run.model.config().parameter_count());
+  manifest.notes["dtype"] = std::string(name(run.engine_options.host.dtype));
+  manifest.notes["parameters"] = std::to_string(parameter_count(run.model.config()));
   if (!run.files.chat_template.empty()) manifest.notes["chat_template"] = run.files.chat_template;
   if (run.files.tokenizer) manifest.notes["tokenizer"] = run.files.tokenizer->hash();
   return manifest;
@@ -127,11 +131,14 @@ Run open_run(const TrainRequest& request) {
   const Deck& deck = request.deck;
   const HostGroup& world = request.session.world();
   const RunPaths paths(deck.run.dir);
+  const Machine machine = choose_machine(deck.run.device, request.session, request.threads);
   Setting setting = choose_setting(request);
-  const std::string who = request.session.report_line(setting.device == DeviceKind::cuda ? 1 : 0);
-  if (world.rank() == 0)
-    log_info("{}\n{}, {}", who, setting.layout.grid.text(),
-             device_text(setting.device, request.session.rank_in_node(), request.threads));
+  const std::string who = request.session.report_line(machine.gpu);
+  if (world.rank() == 0) {
+    log_info("{}\n{}, {}", who, setting.layout.parallel.grid.text(), device_text(machine));
+    if (machine.link == Link::staged)
+      log_warning("ranks share a GPU: what they tell each other goes through host memory, slowly");
+  }
 
   DataFiles files = open_data_files(deck, setting.model, paths, world);
   TrainingData data;
@@ -148,8 +155,8 @@ Run open_run(const TrainRequest& request) {
           .paths = paths,
           .model = std::move(setting.model),
           .files = std::move(files),
-          .layout = setting.layout,
-          .device = setting.device,
+          .layout = setting.layout.parallel,
+          .machine = machine,
           .data = std::move(data),
           .engine_options = options,
           .plan = {},
@@ -157,13 +164,13 @@ Run open_run(const TrainRequest& request) {
           .inputs = {},
           .identity = {}};
   run.last_step = last_step(deck.train, *run.data.train);
-  run.plan = Engine::plan(run.model.config(), run.layout.grid, run.layout.sequence, options);
+  run.plan = Engine::plan(run.model.config(), run.layout, options);
   if (!deck.run.dry_run) identify(run);
   return run;
 }
 
 void publish_run_files(const Run& run) {
-  const auto devices = run.world.all_gather_text(device_text(run.device, run.gpu(), run.request.threads));
+  const auto devices = run.world.all_gather_text(device_text(run.machine));
   const auto hosts = run.world.all_gather_text(run.request.session.host());
   agree_after(run.world, [&] {
     if (!run.first_rank()) return;

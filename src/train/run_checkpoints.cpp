@@ -4,7 +4,7 @@
 
 #include "verne/checkpoint/convert.hpp"
 #include "verne/comm/agree.hpp"
-#include "verne/train/matmul_tuning.hpp"
+#include "verne/host/matmul_tuning.hpp"
 
 namespace verne {
 namespace {
@@ -64,7 +64,7 @@ RunProgress RunCheckpoints::restore(const fs::path& file) {
       take_choices(engine_.runtime(), reader->state().values["matmul_choices"]);
   });
   const auto restore_group = [&](CheckpointGroup group, OptimizerState state) {
-    std::vector<TensorPart> parts = engine_.optimizer_parts(state);
+    std::vector<TensorPart> parts = engine_.optimizer_parts(state, ParameterStore::Share::owned);
     restore_parts(*reader, group, run_.world, engine_.runtime().compute(), parts);
   };
   restore_group(CheckpointGroup::master, OptimizerState::master);
@@ -83,7 +83,7 @@ RunProgress RunCheckpoints::restore(const fs::path& file) {
 
 CheckpointContent RunCheckpoints::content(const RunProgress& progress) const {
   CheckpointContent content;
-  content.model = engine_.weight_parts(run_.engine_options.dtype);
+  content.model = engine_.host().weight_parts(run_.engine_options.host.dtype, ParameterStore::Share::counted);
   content.state.values = progress.json();
   auto& values = content.state.values;
   values["identity"] = run_.identity;
@@ -100,18 +100,18 @@ CheckpointContent RunCheckpoints::content(const RunProgress& progress) const {
     }
   }
   content.side_files = run_.model.side_files();
-  content.side_files.config =
-      updated_config(content.side_files.config, run_.engine_options.dtype, run_.model.config().vocab_size);
+  content.side_files.config = updated_config(content.side_files.config, run_.engine_options.host.dtype,
+                                             run_.model.config().vocab_size);
   for (const auto& [name, text] : run_.files.tokenizer_files) content.side_files.tokenizer[name] = text;
   return content;
 }
 
 void RunCheckpoints::save(const RunProgress& progress, const std::function<void()>& before_publishing) {
-  settle(Wait::yes);
+  settle();
   CheckpointContent all = content(progress);
-  all.master = engine_.optimizer_parts(OptimizerState::master);
-  all.exp_avg = engine_.optimizer_parts(OptimizerState::exp_avg);
-  all.exp_avg_sq = engine_.optimizer_parts(OptimizerState::exp_avg_sq);
+  all.master = engine_.optimizer_parts(OptimizerState::master, ParameterStore::Share::counted);
+  all.exp_avg = engine_.optimizer_parts(OptimizerState::exp_avg, ParameterStore::Share::counted);
+  all.exp_avg_sq = engine_.optimizer_parts(OptimizerState::exp_avg_sq, ParameterStore::Share::counted);
   agree_after(run_.world, before_publishing);
   Queue& queue = engine_.runtime().compute();
   if (run_.deck.checkpoint.async) {
@@ -123,9 +123,8 @@ void RunCheckpoints::save(const RunProgress& progress, const std::function<void(
   publish(progress, Holds::everything);
 }
 
-void RunCheckpoints::settle(Wait wait) {
+void RunCheckpoints::settle() {
   if (!saving_) return;
-  if (wait == Wait::no && run_.world.min(saver_.written() ? 1 : 0) == 0) return;
   saver_.finish();
   publish(*saving_, Holds::everything);
   saving_.reset();
@@ -161,7 +160,7 @@ bool RunCheckpoints::rank(RunProgress& progress, double value) const {
 
 void RunCheckpoints::save_weights(const RunProgress& progress,
                                   const std::function<void()>& before_publishing) {
-  settle(Wait::yes);
+  settle();
   agree_after(run_.world, before_publishing);
   save_checkpoint(directory_.file(progress.step), run_.world, engine_.runtime().compute(), content(progress));
   publish(progress, Holds::weights);

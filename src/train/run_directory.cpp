@@ -11,7 +11,7 @@
 #include <thread>
 
 #include "verne/base/error.hpp"
-#include "verne/train/environment.hpp"
+#include "verne/host/environment.hpp"
 
 namespace verne {
 namespace fs = std::filesystem;

@@ -1,6 +1,5 @@
 #include "verne/train/stop_request.hpp"
 
-#include <fmt/format.h>
 #include <signal.h>
 
 #include <atomic>
@@ -15,26 +14,10 @@ namespace {
 std::atomic<int> arrived_signal{0};
 static_assert(std::atomic<int>::is_always_lock_free);
 
-constexpr int kSignals[] = {SIGTERM, SIGINT, SIGUSR1};
-constexpr std::int64_t kTimeLimit = 1 << 16;  // above every signal's number
+constexpr int kCaught[] = {SIGTERM, SIGINT, SIGUSR1};
 
 void remember(int signal) {
   arrived_signal.store(signal);
-}
-
-std::string name_of(std::int64_t code) {
-  switch (code) {
-    case SIGTERM:
-      return "SIGTERM";
-    case SIGINT:
-      return "SIGINT";
-    case SIGUSR1:
-      return "SIGUSR1";
-    case kTimeLimit:
-      return "run.time_limit_s";
-    default:
-      return fmt::format("signal {}", code);
-  }
 }
 
 }  // namespace
@@ -42,7 +25,7 @@ std::string name_of(std::int64_t code) {
 StopRequest::StopRequest(std::int64_t time_limit_s)
     : start_(std::chrono::steady_clock::now()), time_limit_s_(time_limit_s) {
   arrived_signal.store(0);
-  for (const int signal : kSignals) {
+  for (const int signal : kCaught) {
     struct ::sigaction action {};
     action.sa_handler = &remember;
     action.sa_flags = SA_RESTART | (signal == SIGINT ? SA_RESETHAND : 0);
@@ -51,16 +34,32 @@ StopRequest::StopRequest(std::int64_t time_limit_s)
 }
 
 StopRequest::~StopRequest() {
-  for (const int signal : kSignals) ::signal(signal, SIG_DFL);
+  for (const int signal : kCaught) ::signal(signal, SIG_DFL);
 }
 
-bool StopRequest::agreed(const HostGroup& group) {
-  std::int64_t code = arrived_signal.load();
+void StopRequest::add_to(Signals& signals) const {
+  const auto raise = [&](Signal signal) { signals[static_cast<std::size_t>(signal)] = 1; };
+  switch (arrived_signal.load()) {
+    case SIGTERM:
+      return raise(Signal::terminate);
+    case SIGINT:
+      return raise(Signal::interrupt);
+    case SIGUSR1:
+      return raise(Signal::user);
+    default:
+      break;
+  }
   const auto running = std::chrono::steady_clock::now() - start_;
-  if (code == 0 && time_limit_s_ > 0 && running >= std::chrono::seconds(time_limit_s_)) code = kTimeLimit;
-  code = group.max(code);
-  if (code != 0) reason_ = name_of(code);
-  return code != 0;
+  if (time_limit_s_ > 0 && running >= std::chrono::seconds(time_limit_s_)) raise(Signal::time_limit);
+}
+
+std::optional<std::string> StopRequest::reason(const Signals& signals) {
+  const auto raised = [&](Signal signal) { return signals[static_cast<std::size_t>(signal)] > 0; };
+  if (raised(Signal::terminate)) return "SIGTERM";
+  if (raised(Signal::interrupt)) return "SIGINT";
+  if (raised(Signal::user)) return "SIGUSR1";
+  if (raised(Signal::time_limit)) return "run.time_limit_s";
+  return std::nullopt;
 }
 
 }  // namespace verne

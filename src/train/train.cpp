@@ -4,22 +4,12 @@
 #include "verne/comm/agree.hpp"
 #include "verne/comm/watchdog.hpp"
 #include "verne/train/dry_run.hpp"
-#include "verne/train/matmul_tuning.hpp"
 #include "verne/train/trainer.hpp"
 
 namespace verne {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// One micro-batch whose result is thrown away: matmul algorithms are measured, plans are built.
-void warm_up(const Run& run, Engine& engine) {
-  if (engine.runtime().compute().kind() != QueueKind::cuda) return;
-  StepBatch batch = step_batch(*run.data.train, 1);
-  batch.micro_batches = 1;
-  engine.accumulate_gradients(batch);
-  share_choices(engine.runtime(), run.world);
-}
 
 void export_result(const Run& run) {
   ExportOptions options;
@@ -56,12 +46,10 @@ bool finished(const Run& run, const std::optional<fs::path>& checkpoint) {
 ExitCode train_to_the_end(const Run& run) {
   Watchdog watchdog(run.request.session, static_cast<double>(run.deck.run.collective_timeout_s));
   ParallelRuntime runtime = make_runtime(
-      run.world, run.layout.grid, run.model.config(), run.layout.sequence, run.device, run.gpu(),
-      run.request.threads,
+      run.world, run.layout, run.model.config(), run.machine,
       run.deck.run.deterministic ? ParallelRuntime::Bits::reproducible : ParallelRuntime::Bits::fast,
       &watchdog);
   Engine engine(run.model.config(), runtime, run.engine_options, run.plan.arenas);
-  warm_up(run, engine);
   return Trainer(run, engine).run();
 }
 
@@ -81,7 +69,7 @@ ExitCode train(const TrainRequest& request) {
     show_dry_run(run);
     return ExitCode::done;
   }
-  agree_after(world, [&] { check_memory(run.plan, run.device, run.gpu()); });
+  agree_after(world, [&] { check_memory(run.plan.memory, run.machine); });
   const bool was_finished = finished(run, RunCheckpoints::find(run));
   if (!was_finished) {
     publish_run_files(run);

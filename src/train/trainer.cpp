@@ -1,20 +1,12 @@
 #include "verne/train/trainer.hpp"
 
-#include <chrono>
 #include <cmath>
 
 #include "verne/comm/agree.hpp"
-#include "verne/train/hardware.hpp"
+#include "verne/host/load_weights.hpp"
+#include "verne/host/matmul_tuning.hpp"
 
 namespace verne {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-}  // namespace
 
 Trainer::Trainer(const Run& run, Engine& engine)
     : run_(run),
@@ -26,39 +18,34 @@ Trainer::Trainer(const Run& run, Engine& engine)
                      .warmup_steps = run.deck.optimizer.warmup_steps,
                      .steps = run.last_step},
       monitor_(parse_monitor(run.deck.checkpoint.monitor)),
+      flops_(run.model.config()),
+      peak_tflops_(peak_bf16_tflops(engine.runtime())),
       stop_request_(run.deck.run.time_limit_s) {}
 
 ExitCode Trainer::run() {
   resume_or_start();
-  open_monitors();
-  if (progress_.step == 0 && run_.deck.train.val_at_start) {
-    const std::optional<double> val_loss = validate();
-    if (val_loss && metrics_) metrics_->write({.step = 0, .val_loss = val_loss});
-    if (val_loss && events_) events_->scalar(0, "val_loss", *val_loss);
-    if (val_loss && run_.first_rank()) log_info("step 0: validation loss {:.4f}", *val_loss);
-  }
-  while (progress_.step < run_.last_step && !early_stop()) {
-    const Standing standing = step(progress_.step + 1);
-    checkpoints_.settle(RunCheckpoints::Wait::no);
-    const auto reason = stop_reason(progress_.step);
-    progress_.ended = progress_.step == run_.last_step || early_stop();
-    const std::int64_t interval = run_.deck.checkpoint.interval;
-    const auto sync_metrics = [this] {
-      if (metrics_) metrics_->sync();
-    };
-    if (progress_.ended || reason || (interval > 0 && progress_.step % interval == 0)) {
-      checkpoints_.save(progress_, sync_metrics);
-    } else if (standing == Standing::among_best) {
-      checkpoints_.save_weights(progress_, sync_metrics);
-    }
-    if (reason && !progress_.ended) {
-      checkpoints_.settle(RunCheckpoints::Wait::yes);
+  agree_after(run_.world, [&] {
+    if (run_.first_rank())
+      monitors_.emplace(run_.paths.metrics(), run_.paths.directory(),
+                        progress_.step == 0 ? -1 : progress_.step, run_.last_step);
+  });
+  warm_up();
+  validate_at_start();
+  for (std::int64_t step = progress_.step + 1; step <= run_.last_step && !early_stop(); ++step) {
+    enqueue(step);
+    const std::int64_t ahead = settles(step) ? 0 : 1;
+    while (engine_.unread_steps() > ahead) account();
+    if (stop_reason_)
+      while (engine_.unread_steps() > 0) account();
+    if (engine_.unread_steps() > 0) continue;
+    if (const auto reason = settle()) {
+      checkpoints_.settle();
       if (run_.first_rank())
         log_info("stopped after step {} ({}); start again to go on", progress_.step, *reason);
       return ExitCode::requeue;
     }
   }
-  checkpoints_.settle(RunCheckpoints::Wait::yes);
+  checkpoints_.settle();
   if (run_.first_rank() && early_stop())
     log_info("stopped early: {} validations without an improvement",
              progress_.validations_without_improvement);
@@ -69,50 +56,109 @@ void Trainer::resume_or_start() {
   if (const auto checkpoint = RunCheckpoints::find(run_)) {
     progress_ = checkpoints_.restore(*checkpoint);
     if (run_.first_rank()) log_info("resumed from {} after step {}", checkpoint->string(), progress_.step);
-    return;
-  }
-  if (run_.model.random()) {
+  } else if (run_.model.random()) {
     engine_.initialize_random(static_cast<std::uint64_t>(run_.deck.run.seed));
   } else {
-    load_weights(run_.model, run_.world, engine_);
+    load_weights(run_.model, run_.world, engine_.host());
+    engine_.weights_changed();
   }
 }
 
-void Trainer::open_monitors() {
-  agree_after(run_.world, [&] {
-    if (!run_.first_rank()) return;
-    metrics_.emplace(run_.paths.metrics(), progress_.step == 0 ? -1 : progress_.step);
-    events_.emplace(run_.paths.directory(), progress_.step == 0 ? 0 : progress_.step + 1);
-  });
-  display_.emplace(progress_.step + 1, run_.last_step);
+/// A global batch on the real weights whose result is thrown away: matmul algorithms are measured, plans are
+/// built.
+void Trainer::warm_up() {
+  if (engine_.runtime().compute().kind() != QueueKind::cuda) return;
+  engine_.accumulate_gradients(run_.data.train->batch(1));
+  share_choices(engine_.runtime(), run_.world);
 }
 
-Trainer::Standing Trainer::step(std::int64_t step) {
-  const auto start = Clock::now();
-  const StepResult result =
-      engine_.train_step(step_batch(*run_.data.train, step), step, learning_rate_.at(step));
-  const double seconds = seconds_since(start);
-  stop_if_not_finite(step, result);
-  const BatchCounts counts = run_.data.train->counts(step);
-  progress_.step = step;
-  progress_.consumed_samples += counts.rows;
-  progress_.consumed_tokens += counts.real_tokens;
-  std::optional<double> val_loss;
-  if (should_validate(step)) val_loss = validate();
-  log_step(step, result, seconds, val_loss);
-  if (!val_loss) return Standing::ordinary;
-  return judge(monitor_.metric == "val_loss" ? *val_loss : result.loss);
+void Trainer::validate_at_start() {
+  if (progress_.step > 0 || !run_.deck.train.val_at_start) return;
+  const std::optional<double> val_loss = validate();
+  if (!val_loss || !run_.first_rank()) return;
+  monitors_->write({.step = 0, .val_loss = val_loss});
 }
 
-bool Trainer::should_validate(std::int64_t step) const {
+void Trainer::enqueue(std::int64_t step) {
+  if (paused_) mark_ = Clock::now();
+  paused_ = false;
+  Signals signals{};
+  stop_request_.add_to(signals);
+  if (checkpoints_.unsaved()) signals[static_cast<std::size_t>(Signal::unsaved)] = 1;
+  counts_.push_back(run_.data.train->counts(step));
+  engine_.train_step(run_.data.train->batch(step), step, learning_rate_.at(step), signals);
+}
+
+void Trainer::account() {
+  log(std::nullopt);  // the step before, which had nothing to wait for
+  const StepResult result = engine_.read_step();
+  const Clock::time_point now = Clock::now();
+  if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
+    const bool loss = !std::isfinite(result.loss);
+    const std::string tensor = engine_.first_not_finite(run_.data.train->batch(result.step), run_.world);
+    throw SystemError(
+        fmt::format("step {}: the {} is {}; the first tensor with NaN or infinity is {}. Checkpoints saved "
+                    "before are whole.",
+                    result.step, loss ? "loss" : "gradient norm",
+                    std::isnan(loss ? result.loss : result.grad_norm) ? "NaN" : "infinite",
+                    tensor.empty() ? "none: the sum overflowed" : tensor));
+  }
+  newest_ = {.result = result,
+             .counts = std::move(counts_.front()),
+             .seconds = std::chrono::duration<double>(now - mark_).count()};
+  counts_.pop_front();
+  mark_ = now;
+  progress_.step = result.step;
+  progress_.consumed_samples += newest_->counts.rows;
+  progress_.consumed_tokens += newest_->counts.real_tokens;
+  if (!stop_reason_) stop_reason_ = StopRequest::reason(result.signals);
+  const bool written = result.signals[static_cast<std::size_t>(Signal::unsaved)] == 0;
+  if (const auto saving = checkpoints_.saving(); saving && written && result.step > *saving)
+    checkpoints_.settle();
+}
+
+bool Trainer::validates(std::int64_t step) const {
   const std::int64_t interval = run_.deck.train.val_interval;
   return run_.data.validation && interval > 0 && (step % interval == 0 || step == run_.last_step);
+}
+
+bool Trainer::saves(std::int64_t step) const {
+  const std::int64_t interval = run_.deck.checkpoint.interval;
+  return step == run_.last_step || (interval > 0 && step % interval == 0);
+}
+
+bool Trainer::settles(std::int64_t step) const {
+  return validates(step) || saves(step) || step == run_.deck.train.stop_step;
+}
+
+std::optional<std::string> Trainer::settle() {
+  const std::int64_t step = progress_.step;
+  std::optional<double> val_loss;
+  if (validates(step)) val_loss = validate();
+  const double loss = newest_->result.loss;
+  log(val_loss);
+  const Standing standing =
+      val_loss ? judge(monitor_.metric == "val_loss" ? *val_loss : loss) : Standing::ordinary;
+  std::optional<std::string> reason = stop_reason_;
+  if (!reason && run_.deck.train.stop_step > 0 && step == run_.deck.train.stop_step)
+    reason = "train.stop_step";
+  progress_.ended = step == run_.last_step || early_stop();
+  if (progress_.ended || reason || saves(step)) {
+    checkpoints_.save(progress_, [this] { sync_monitors(); });
+  } else if (standing == Standing::among_best) {
+    checkpoints_.save_weights(progress_, [this] { sync_monitors(); });
+  }
+  paused_ = true;
+  return progress_.ended ? std::nullopt : reason;
 }
 
 std::optional<double> Trainer::validate() {
   if (!run_.data.validation || run_.deck.train.val_interval == 0) return std::nullopt;
   const std::int64_t all = run_.data.validation->steps_in_epoch(), wanted = run_.deck.train.val_batches;
-  return engine_.evaluate(*run_.data.validation, wanted > 0 ? std::min(wanted, all) : all);
+  double loss = engine_.evaluate(*run_.data.validation, wanted > 0 ? std::min(wanted, all) : all);
+  // What ranks decide on is one rank's value.
+  run_.world.broadcast(std::as_writable_bytes(std::span(&loss, 1)), 0);
+  return loss;
 }
 
 Trainer::Standing Trainer::judge(double value) {
@@ -135,51 +181,30 @@ bool Trainer::early_stop() const {
   return patience > 0 && progress_.validations_without_improvement >= patience;
 }
 
-std::optional<std::string> Trainer::stop_reason(std::int64_t step) {
-  if (stop_request_.agreed(run_.world)) return stop_request_.reason();
-  if (run_.deck.train.stop_step > 0 && step == run_.deck.train.stop_step) return "train.stop_step";
-  return std::nullopt;
+void Trainer::sync_monitors() {
+  if (monitors_) monitors_->sync();
 }
 
-void Trainer::stop_if_not_finite(std::int64_t step, const StepResult& result) {
-  if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) return;
-  const bool loss = !std::isfinite(result.loss);
-  const std::string tensor = engine_.first_not_finite(run_.world);
-  throw SystemError(
-      fmt::format("step {}: the {} is {}; the first tensor with NaN or infinity is {}. Checkpoints saved "
-                  "before are whole.",
-                  step, loss ? "loss" : "gradient norm",
-                  std::isnan(loss ? result.loss : result.grad_norm) ? "NaN" : "infinite",
-                  tensor.empty() ? "none: the sum overflowed" : tensor));
-}
-
-void Trainer::log_step(std::int64_t step, const StepResult& result, double seconds,
-                       std::optional<double> val_loss) {
+void Trainer::log(std::optional<double> val_loss) {
+  if (!newest_) return;
+  const auto [result, counts, seconds] = std::move(*newest_);
+  newest_.reset();
   const std::int64_t interval = run_.deck.train.log_interval;
-  const bool due = step == run_.last_step || val_loss || (interval > 0 && step % interval == 0);
-  if (!due || !run_.first_rank()) return;
-  const BatchCounts counts = run_.data.train->counts(step);
-  MetricsRow row{.step = step,
+  const bool due = result.step == run_.last_step || val_loss || (interval > 0 && result.step % interval == 0);
+  if (!due || !monitors_) return;
+  MetricsRow row{.step = result.step,
                  .consumed_samples = progress_.consumed_samples,
                  .consumed_tokens = progress_.consumed_tokens,
                  .loss = result.loss,
                  .grad_norm = result.grad_norm,
-                 .lr = learning_rate_.at(step),
+                 .lr = learning_rate_.at(result.step),
                  .val_loss = val_loss,
                  .step_time_s = seconds,
                  .tokens_per_s = static_cast<double>(counts.real_tokens) / seconds};
-  const double flops =
-      engine_.config().training_flops_per_token(run_.deck.data.seq_length) * *row.tokens_per_s;
-  row.tflops_per_gpu = flops / static_cast<double>(run_.world.size()) / 1e12;
-  if (const auto peak = peak_bf16_tflops(engine_.runtime())) row.mfu = *row.tflops_per_gpu / *peak;
+  row.tflops_per_gpu = flops_(counts.lengths) / seconds / static_cast<double>(run_.world.size()) / 1e12;
+  if (peak_tflops_) row.mfu = *row.tflops_per_gpu / *peak_tflops_;
   row.peak_memory_gb = static_cast<double>(engine_.memory().peak_total) / 1e9;
-  metrics_->write(row);
-  events_->scalar(step, "loss", result.loss);
-  events_->scalar(step, "grad_norm", result.grad_norm);
-  events_->scalar(step, "lr", *row.lr);
-  events_->scalar(step, "tokens_per_s", *row.tokens_per_s);
-  if (val_loss) events_->scalar(step, "val_loss", *val_loss);
-  log_info("{}", display_->line(row));
+  monitors_->write(row);
 }
 
 }  // namespace verne

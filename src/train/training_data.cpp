@@ -135,7 +135,7 @@ DataFiles open_data_files(const Deck& deck, const ModelSource& model, const RunP
   return files;
 }
 
-TrainingData open_batches(const Deck& deck, const DataFiles& files, const TrainLayout& layout,
+TrainingData open_batches(const Deck& deck, const DataFiles& files, const DeckLayout& layout,
                           std::int64_t vocab_size) {
   DatasetOptions dataset{
       .seq_length = deck.data.seq_length, .overlong = deck.data.overlong, .vocab_size = vocab_size};
@@ -147,8 +147,8 @@ TrainingData open_batches(const Deck& deck, const DataFiles& files, const TrainL
                        .seed = static_cast<std::uint64_t>(deck.run.seed),
                        .micro_batch = deck.train.micro_batch,
                        .global_batch = deck.train.global_batch,
-                       .data_rank = layout.grid.data(),
-                       .data_ranks = layout.grid.sizes().data};
+                       .data_rank = layout.parallel.grid.data(),
+                       .data_ranks = layout.parallel.grid.sizes().data};
   TrainingData data;
   data.train.emplace(TokenDataset(files.train, dataset), options);
   if (!files.validation.empty()) {

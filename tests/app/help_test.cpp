@@ -7,7 +7,7 @@
 
 #include "testing.hpp"
 #include "verne/app/option_table.hpp"
-#include "verne/train/environment.hpp"
+#include "verne/host/environment.hpp"
 
 namespace verne {
 namespace {

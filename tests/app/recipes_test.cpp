@@ -9,7 +9,7 @@
 #include "verne/app/deck.hpp"
 #include "verne/base/error.hpp"
 #include "verne/nn/config.hpp"
-#include "verne/train/environment.hpp"
+#include "verne/host/environment.hpp"
 
 namespace verne {
 namespace {

@@ -11,7 +11,7 @@
 #include "verne/io/load.hpp"
 #include "verne/io/safetensors.hpp"
 #include "verne/train/engine.hpp"
-#include "verne/train/hardware.hpp"
+#include "verne/host/hardware.hpp"
 
 namespace verne {
 namespace {

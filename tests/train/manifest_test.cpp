@@ -7,7 +7,7 @@
 #include "testing.hpp"
 #include "verne/base/error.hpp"
 #include "verne/base/hash.hpp"
-#include "verne/train/environment.hpp"
+#include "verne/host/environment.hpp"
 
 namespace verne {
 namespace {

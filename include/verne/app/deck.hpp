@@ -2,7 +2,7 @@
 #include <string>
 
 #include "verne/app/settings.hpp"
-#include "verne/train/options.hpp"
+#include "verne/host/options.hpp"
 
 namespace verne {
 

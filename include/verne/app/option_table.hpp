@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "verne/app/verb.hpp"
-#include "verne/train/options.hpp"
+#include "verne/host/options.hpp"
 
 namespace verne {
 

@@ -1,5 +1,7 @@
 #pragma once
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <vector>
 
 #include "verne/data/dataset.hpp"
@@ -31,8 +33,16 @@ struct BatchOptions {
 /// What all ranks together train on in a step.
 struct BatchCounts {
   std::int64_t rows = 0, documents = 0;
-  std::int64_t real_tokens = 0;     ///< without padding
-  std::int64_t counted_tokens = 0;  ///< targets
+  std::int64_t real_tokens = 0;       ///< without padding
+  std::int64_t counted_tokens = 0;    ///< targets
+  std::vector<std::int64_t> lengths;  ///< of the documents
+};
+
+/// One data rank's share of a global batch.
+struct StepBatch {
+  std::int64_t counted_tokens = 0;  ///< of the global batch, over all data ranks
+  std::int64_t micro_batches = 0;   ///< of this rank
+  std::function<MicroBatch(std::int64_t)> micro_batch;
 };
 
 /// One data rank's micro-batches. The global batch of a step is a pure function of (seed, step): its rows
@@ -52,13 +62,14 @@ class Batches {
   /// Steps that take every row once.
   std::int64_t steps_in_epoch() const { return sampler_.steps_for(1); }
 
-  /// `step` from 1; with BatchesEnd::stop it is at most steps_in_epoch().
-  MicroBatch micro_batch(std::int64_t step, std::int64_t accumulation_step) const;
+  /// `step` from 1; with BatchesEnd::stop it is at most steps_in_epoch(). Must not outlive this object.
+  StepBatch batch(std::int64_t step) const;
   /// Known to every rank without communication.
   BatchCounts counts(std::int64_t step) const;
 
  private:
-  std::vector<std::int64_t> batch(std::int64_t step) const;
+  std::vector<std::int64_t> rows_of(std::int64_t step) const;
+  MicroBatch micro_batch(std::span<const std::int64_t> rows, std::int64_t accumulation_step) const;
 
   BatchOptions options_;
   TokenDataset dataset_;

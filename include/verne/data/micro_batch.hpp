@@ -44,4 +44,7 @@ struct MicroBatch {
 MicroBatch make_micro_batch(const TokenDataset& dataset, const RowTable& table,
                             std::span<const std::int64_t> rows, const MicroBatchShape& shape);
 
+/// Padding alone, each row one document.
+MicroBatch blank_micro_batch(const MicroBatchShape& shape);
+
 }  // namespace verne

@@ -18,10 +18,11 @@ struct Block {
   /// dx: gradient of the stream, in and out.
   void backward(Step& step, const Tensor& dx, const RopeTable& rope, const Saved& saved) const;
 
-  /// Runs the layer keeping nothing: `out` = the stream after it. `out` may be the stream's own sum.
+  /// Runs the layer keeping nothing: `out` = the stream after it, which may be the stream's own sum. What
+  /// layers save meanwhile lies in the replay arena.
   void forward_keeping_nothing(Step& step, const Tensor& out, Stream stream, const RopeTable& rope) const;
 
-  std::vector<Parameter*> parameters();
+  void add_parameters(std::vector<Parameter*>& all);
 };
 
 Block make_block(const ModelConfig& config, const TensorParallel& tensor, std::int64_t layer, Keep keep);

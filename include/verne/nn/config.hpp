@@ -34,6 +34,7 @@ struct ModelConfig {
   std::int64_t max_positions = 0;
   NormKind norm = NormKind::rms;
   MlpKind mlp = MlpKind::swiglu;
+  bool qkv_bias = false, o_bias = false, mlp_bias = false;  ///< of linear layers
   bool qk_norm = false;  ///< RMSNorm over each query and key head before the rotation
   bool tied = false;     ///< lm_head.weight is embed_tokens.weight
   double norm_eps = 1e-6;
@@ -43,25 +44,11 @@ struct ModelConfig {
   std::vector<std::int64_t> eos_token_ids;
   std::optional<std::int64_t> bos_token_id;
   std::string stored_dtype;  ///< `dtype` or `torch_dtype`; empty where absent
-
-  /// Logical parameters (padding and tied copies not counted).
-  std::int64_t parameter_count() const;
-  /// Model FLOPs to train one token: 6 per matmul weight, and causal attention over `seq_length` (3 ·
-  /// forward).
-  double training_flops_per_token(std::int64_t seq_length) const;
 };
 
 /// Reads config.json of transformers 4 or 5. Throws UserError naming `origin` and the key: an unknown or
 /// disagreeing architecture, a wrong type or value, a field that changes the mathematics and is not
 /// supported.
 ModelConfig parse_model_config(std::string_view json_text, const std::string& origin);
-
-/// Weights that a file of this model must hold.
-struct WeightSpec {
-  std::string name;
-  std::vector<std::int64_t> shape;
-};
-/// In transformers' own order.
-std::vector<WeightSpec> weight_specs(const ModelConfig& config);
 
 }  // namespace verne

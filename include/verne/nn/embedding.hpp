@@ -13,6 +13,12 @@ struct VocabularyBlock {
 };
 VocabularyBlock vocabulary_block(std::int64_t vocabulary, int rank, int ranks);
 
+inline constexpr const char* kEmbeddingName = "model.embed_tokens.weight";
+inline constexpr const char* kHeadName = "lm_head.weight";
+/// A matrix with a row a token, cut among tensor ranks: an embedding or a head.
+Parameter vocabulary_parameter(const ModelConfig& config, const TensorParallel& tensor,
+                               const std::string& name);
+
 /// Token embedding, its rows cut among tensor ranks.
 struct Embedding {
   Parameter weight;

@@ -12,8 +12,8 @@ struct Mlp {
 
   struct Saved {
     NormLinear::Saved up;
-    Tensor projected;  ///< [tokens, 2·inner] for SwiGLU, else [tokens, inner]
-    Tensor activated;  ///< [tokens, inner]; empty where it is rebuilt
+    Tensor projected;   ///< [tokens, 2·inner] for SwiGLU, else [tokens, inner]
+    Operand activated;  ///< [tokens, inner]; empty where it is rebuilt, or where down is frozen
   };
 
   /// Writes the stream's delta.
@@ -21,11 +21,11 @@ struct Mlp {
   /// dx: gradient of the stream, in and out.
   void backward(Step& step, const Tensor& dx, const Saved& saved) const;
 
-  std::vector<Parameter*> parameters();
+  void add_parameters(std::vector<Parameter*>& all);
 
  private:
   std::int64_t inner() const { return down.weight.shape[1]; }
-  void activate(Step& step, const Tensor& y, const Tensor& projected) const;
+  void activate(Step& step, const Operand& y, const Tensor& projected) const;
 };
 
 Mlp make_mlp(const ModelConfig& config, const TensorParallel& tensor, std::int64_t layer, Keep keep);

@@ -16,13 +16,16 @@ struct Norm {
   };
 
   /// y = norm(sum + delta); the stream's sum becomes sum + delta. y: [stream tokens, hidden].
-  void forward(Step& step, const Tensor& y, Stream& stream, Saved& saved) const;
+  void forward(Step& step, const Operand& y, Stream& stream, Saved& saved) const;
   /// y again, from what was saved: the same bits.
-  void rebuild(Step& step, const Tensor& y, const Saved& saved) const;
-  /// dx: the gradient of the stream's sum, in and out: dx += what reaches it through the norm.
-  void backward(Step& step, const Tensor& dx, const Tensor& dy, const Saved& saved) const;
+  void rebuild(Step& step, const Operand& y, const Saved& saved) const;
+  /// dx: the gradient of the stream's sum. Branch::joins: dx += what reaches it through the norm;
+  /// Branch::begins: dx = that.
+  enum class Branch { joins, begins };
+  void backward(Step& step, const Tensor& dx, const Tensor& dy, const Saved& saved,
+                Branch branch = Branch::joins) const;
 
-  std::vector<Parameter*> parameters();
+  void add_parameters(std::vector<Parameter*>& all);
 };
 
 Norm make_norm(const ModelConfig& config, const TensorParallel& tensor, const std::string& name);

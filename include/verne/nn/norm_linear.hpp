@@ -13,15 +13,20 @@ struct NormLinear {
 
   struct Saved {
     Norm::Saved norm;
-    Tensor normalised;  ///< empty where it is rebuilt
+    Operand normalised;  ///< empty where it is rebuilt, or where the weight is frozen
   };
 
   /// y: [tokens, out / tensor].
   void forward(Step& step, const Tensor& y, Stream& stream, Saved& saved) const;
+  /// The first half: the linear layer's input, of all tensor ranks, in scratch or in what is saved.
+  Operand normalise(Step& step, Stream& stream, Saved& saved) const;
+
   /// dx: gradient of the stream, in and out.
   void backward(Step& step, const Tensor& dx, const Tensor& dy, const Saved& saved) const;
+  /// The linear layer's input again, of this rank's stream; empty where backward does not read it.
+  Operand input(Step& step, const Saved& saved) const;
 
-  std::vector<Parameter*> parameters();
+  void add_parameters(std::vector<Parameter*>& all);
 };
 
 }  // namespace verne

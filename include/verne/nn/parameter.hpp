@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "verne/io/tensor_part.hpp"
+#include "verne/nn/placement.hpp"
 #include "verne/tensor/tensor.hpp"
 
 namespace verne {
@@ -16,27 +17,21 @@ struct ParameterSlice {
   double init_mean = 0, init_deviation = 0;
 };
 
-/// How a gradient must be completed among tensor ranks before it is reduced over data ranks.
-enum class TensorGradient {
-  complete,    ///< the rank's own rows or columns, or the same on every rank
-  partial,     ///< every tensor rank holds the whole parameter and saw a part of the tokens or heads: sum
-  kv_replicas  ///< rows from `replicated_row` on are held by several neighbouring tensor ranks: sum among
-               ///< those
-};
-
-/// A kernel-shaped buffer with named slices. The engine gives it memory; layers reach it through Step.
+/// A kernel-shaped buffer with named slices. A ParameterStore gives it memory; layers reach it through Step.
 struct Parameter {
-  std::string name;  ///< for messages: "layers.3.qkv"
+  std::string name;  ///< for messages: "model.layers.3.self_attn.qkv"
   Shape shape;       ///< of this rank's buffer
   std::vector<ParameterSlice> slices;
-  TensorGradient tensor_gradient = TensorGradient::complete;
-  std::int64_t replicated_row = 0;
-  bool held_by_all_tensor_ranks = false;  ///< the gradient norm counts it once
+  Placement placement;
   bool trainable = true;
-  int uses = 1;    ///< gradient writers a micro-batch: 2 for tied embeddings
-  int index = -1;  ///< its place in the parameter store
+  int uses = 1;            ///< gradient writers a micro-batch: 2 where one chunk ties embedding and head
+  int index = -1;          ///< its place in the parameter store
+  std::int64_t order = 0;  ///< its place in the whole model
 
+  /// Weight decay is for matrices.
   bool decays() const { return shape.rank() >= 2; }
+  /// Elements [first_copied, shape.count()) are also held elsewhere; none: shape.count().
+  std::int64_t first_copied() const;
 };
 
 /// The runs of rows [first, first + count) of a matrix of `width` columns, placed from local row `local_row`

@@ -13,56 +13,49 @@ struct AdamWSettings {
 
 enum class OptimizerState { master, exp_avg, exp_avg_sq };
 
-/// AdamW over this data rank's block of every bucket (ZeRO stage 1): float32 master weights and both moments
-/// exist once among the data ranks. Weight decay touches parameters of two or more dimensions. Where weights
-/// are float32 they are their own master.
+/// AdamW over this rank's block of every trained bucket (ZeRO stage 1): float32 master weights and both
+/// moments exist once among the ranks of a reduce group. Weight decay touches parameters of two or more
+/// dimensions. Where weights are float32 they are their own master. State is zero until it is set.
 class AdamWOptimizer {
  public:
-  struct Place {
-    int data_rank = 0, data_ranks = 1;
-    int tensor_rank = 0, tensor_ranks = 1;
-    std::int64_t kv_replicas = 1;  ///< neighbouring tensor ranks that hold the same kv heads
-  };
-  AdamWOptimizer(Queue& queue, const ParameterStore& store, const AdamWSettings& settings,
-                 const Place& place);
+  AdamWOptimizer(Queue& queue, const ParameterStore& store, const AdamWSettings& settings);
+
+  /// What a step's scalars are (see StepScalar), on the host; step from 1.
+  void fill_scalars(std::span<float> scalars, std::int64_t step, double learning_rate) const;
 
   /// Masters from the weights; moments zero.
   void initialize(Queue& queue);
-  /// Device scalars of a step (from 1).
-  void begin_step(Queue& queue, std::int64_t step, double learning_rate);
   /// total += Σ gradient² over what this rank owns, each logical element counted on one rank of the whole
   /// layout alone. total: f64 [1].
   void add_sum_of_squares(Queue& queue, const Tensor& total) const;
-  /// Clip factor, norm and skip flag from the whole gradient's sum of squares.
-  void set_clip(Queue& queue, const Tensor& sum_of_squares) const;
+  /// Clip factor, norm and skip flag from the whole gradient's sum of squares and the loss: see ClipFactor.
+  void set_clip(Queue& queue, const Tensor& scalars, const Tensor& sum_of_squares, const Tensor& loss) const;
   /// Updates masters and moments, and the owned weights.
-  void update(Queue& queue) const;
-  /// f32 [1]: the gradient's norm before clipping.
-  Tensor grad_norm() const;
+  void update(Queue& queue, const Tensor& scalars) const;
 
   /// One state as named parts of logical tensors.
-  std::vector<TensorPart> parts(OptimizerState state) const;
+  std::vector<TensorPart> parts(OptimizerState state, ParameterStore::Share share) const;
   /// Weights again from restored masters, this rank's blocks.
   void weights_from_masters(Queue& queue) const;
 
  private:
-  /// Consecutive owned elements that are treated alike.
-  struct Segment {
-    std::int64_t flat = 0;   ///< place in the store's buffers
-    std::int64_t owned = 0;  ///< place in the owned buffers
-    std::int64_t count = 0;
-    bool decays = false, counted = false;
+  /// The trained parameters of one pool.
+  struct PoolState {
+    int pool = 0;
+    std::int64_t elements = 0;           ///< owned
+    Buffer master, exp_avg, exp_avg_sq;  ///< f32 [elements]; no master where the weights are float32
+    Buffer tiles;                        ///< see AdamW
   };
-  void add_segments(const Bucket& bucket, std::int64_t owned_begin);
-  Tensor state(OptimizerState which) const;
+  std::vector<OptimizerSegment> segments_of(const Bucket& bucket, std::int64_t owned_begin) const;
+  const ParameterStore::Pool& pool(const PoolState& state) const {
+    return store_.pools()[static_cast<std::size_t>(state.pool)];
+  }
 
   const ParameterStore& store_;
   AdamWSettings settings_;
-  Place place_;
-  std::vector<Segment> segments_;
-  std::int64_t owned_elements_ = 0;
-  std::vector<std::int64_t> owned_begin_;  ///< by bucket
-  Buffer master_, exp_avg_, exp_avg_sq_, scalars_;
+  std::vector<PoolState> states_;
+  std::vector<std::int64_t>
+      owned_begin_;  ///< by bucket: where its block begins among the pool's owned elements
 };
 
 }  // namespace verne

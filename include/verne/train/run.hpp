@@ -4,7 +4,7 @@
 
 #include "verne/base/log.hpp"
 #include "verne/comm/mpi_session.hpp"
-#include "verne/train/hardware.hpp"
+#include "verne/host/hardware.hpp"
 #include "verne/train/run_state.hpp"
 
 namespace verne {
@@ -28,16 +28,15 @@ struct Run {
   RunPaths paths;
   ModelSource model;
   DataFiles files;
-  TrainLayout layout;
-  DeviceKind device = DeviceKind::cpu;
+  ParallelLayout layout;
+  Machine machine;
   TrainingData data;
   EngineOptions engine_options;
-  EnginePlan plan;
+  HostPlan plan;
   std::int64_t last_step = 0;
   std::vector<InputFingerprint> inputs;  ///< of all input files; empty in a dry run
   nlohmann::ordered_json identity;
 
-  int gpu() const { return request.session.rank_in_node(); }
   bool first_rank() const { return world.rank() == 0; }
 };
 

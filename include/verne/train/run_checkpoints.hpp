@@ -25,10 +25,12 @@ class RunCheckpoints {
   bool rank(RunProgress& progress, double value) const;
   /// A weights-only checkpoint of such a step, where no resumable one is due. Collective.
   void save_weights(const RunProgress& progress, const std::function<void()>& before_publishing);
-  /// Publishes an asynchronous save once all ranks have written it, or at once where `wait` says so.
-  /// Collective.
-  enum class Wait { no, yes };
-  void settle(Wait wait);
+  /// Whether an asynchronous save of this rank is not written yet: what a step's signals say.
+  bool unsaved() const { return saving_ && !saver_.written(); }
+  /// The step of an asynchronous save that is not published.
+  std::optional<std::int64_t> saving() const { return saving_ ? std::optional(saving_->step) : std::nullopt; }
+  /// Waits for an asynchronous save, where there is one, and publishes it. Collective.
+  void settle();
 
  private:
   CheckpointContent content(const RunProgress& progress) const;

@@ -8,9 +8,9 @@
 
 #include "verne/checkpoint/checkpoint.hpp"
 #include "verne/checkpoint/directory.hpp"
+#include "verne/host/options.hpp"
 #include "verne/train/engine.hpp"
 #include "verne/train/manifest.hpp"
-#include "verne/train/options.hpp"
 #include "verne/train/training_data.hpp"
 
 namespace verne {

@@ -1,9 +1,10 @@
 #pragma once
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
-#include "verne/comm/host_group.hpp"
+#include "verne/train/step_record.hpp"
 
 namespace verne {
 
@@ -17,15 +18,14 @@ class StopRequest {
   StopRequest(const StopRequest&) = delete;
   StopRequest& operator=(const StopRequest&) = delete;
 
-  /// Collective: whether any rank of the group was asked to stop. The same answer on every rank.
-  bool agreed(const HostGroup& group);
-  /// Once `agreed` has said yes: what asked, for example "SIGUSR1" or "run.time_limit_s".
-  const std::string& reason() const { return reason_; }
+  /// What this rank was asked, for the others to hear: see StepRecords.
+  void add_to(Signals& signals) const;
+  /// What all ranks together were asked, for example "SIGUSR1" or "run.time_limit_s"; nothing where none was.
+  static std::optional<std::string> reason(const Signals& signals);
 
  private:
   std::chrono::steady_clock::time_point start_;
   std::int64_t time_limit_s_;
-  std::string reason_;
 };
 
 }  // namespace verne

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "verne/data/batches.hpp"
-#include "verne/train/layout.hpp"
-#include "verne/train/model_source.hpp"
+#include "verne/host/layout.hpp"
+#include "verne/host/model_source.hpp"
 #include "verne/train/run_directory.hpp"
 
 namespace verne {
@@ -28,7 +28,7 @@ struct TrainingData {
   std::optional<Batches> train, validation;
 };
 /// Local. Throws UserError naming the shard.
-TrainingData open_batches(const Deck& deck, const DataFiles& files, const TrainLayout& layout,
+TrainingData open_batches(const Deck& deck, const DataFiles& files, const DeckLayout& layout,
                           std::int64_t vocab_size);
 
 }  // namespace verne

@@ -1,4 +1,4 @@
-#include "verne/train/environment.hpp"
+#include "verne/host/environment.hpp"
 
 #include <fmt/format.h>
 #include <hdf5.h>

@@ -9,10 +9,10 @@
 
 #include "verne/checkpoint/convert.hpp"
 #include "verne/checkpoint/reader.hpp"
+#include "verne/host/options.hpp"
 #include "verne/io/hf_folder.hpp"
 #include "verne/nn/config.hpp"
 #include "verne/text/tokenizer.hpp"
-#include "verne/train/options.hpp"
 
 namespace verne {
 

@@ -1,4 +1,4 @@
-#include "verne/train/layout.hpp"
+#include "verne/host/layout.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

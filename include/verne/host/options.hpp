@@ -50,7 +50,7 @@ struct ParallelSection {
   std::int64_t pipeline = 1;
   std::int64_t context = 1;
   std::int64_t expert = 1;
-  std::int64_t virtual_pipeline = 1;
+  std::int64_t virtual_pipeline = 1;        ///< chunks of layers a stage
   Sequence sequence = Sequence::automatic;  ///< automatic: on where tensor > 1
 };
 

@@ -1,17 +1,16 @@
-#include "verne/train/score.hpp"
+#include "verne/infer/score.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
-#include <numeric>
 
-#include "verne/base/checked.hpp"
 #include "verne/comm/agree.hpp"
 #include "verne/data/documents.hpp"
 #include "verne/data/inputs.hpp"
+#include "verne/host/hardware.hpp"
+#include "verne/host/layout.hpp"
+#include "verne/host/load_weights.hpp"
 #include "verne/io/file.hpp"
-#include "verne/train/engine.hpp"
-#include "verne/train/hardware.hpp"
-#include "verne/train/layout.hpp"
 
 namespace verne {
 namespace {
@@ -133,25 +132,92 @@ void append_line(std::string& text, const ScoredDocument& scored, std::span<cons
     fmt::format_to(out, "], \"sum_logprob\": null, \"counted_tokens\": {}}}\n", counted);
 }
 
+/// Of the ranks of a data rank one speaks, on the last stage, where the values are.
+bool speaks(const ProcessGrid& grid) {
+  return grid.is_last_stage() && grid.tensor() == 0 && grid.context() == 0;
+}
+
+/// Groups of documents as micro-batches, dealt out to the data ranks in turn.
+class Share {
+ public:
+  Share(const std::vector<ScoredDocument>& documents, const std::vector<Group>& groups,
+        const ProcessGrid& grid, const MicroBatchShape& shape)
+      : documents_(documents),
+        groups_(groups),
+        shape_(shape),
+        rank_(grid.data()),
+        ranks_(grid.sizes().data) {}
+
+  /// Micro-batches that this data rank has among the groups [first, first + count · data ranks).
+  StepBatch batch(std::size_t first, std::int64_t count) const {
+    std::int64_t own = 0;
+    while (own < count && index(first, own) < groups_.size()) ++own;
+    return {.counted_tokens = 1, .micro_batches = own, .micro_batch = [this, first](std::int64_t i) {
+              return make_batch(documents_of(index(first, i)), shape_);
+            }};
+  }
+  std::span<const ScoredDocument> documents_of(std::size_t group) const {
+    return std::span(documents_).subspan(groups_[group].first, groups_[group].last - groups_[group].first);
+  }
+  std::size_t index(std::size_t first, std::int64_t i) const {
+    return first + static_cast<std::size_t>(i) * static_cast<std::size_t>(ranks_) +
+           static_cast<std::size_t>(rank_);
+  }
+
+ private:
+  const std::vector<ScoredDocument>& documents_;
+  const std::vector<Group>& groups_;
+  MicroBatchShape shape_;
+  int rank_, ranks_;
+};
+
+/// Lines of one pass, by micro-batch, from the rank of each data rank that speaks for it; in the groups'
+/// order on rank 0. Collective.
+std::string in_order(const HostGroup& world, const ProcessGrid& grid, const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += fmt::format("{} {}", line.size(), line);
+  std::vector<std::vector<std::byte>> to(static_cast<std::size_t>(world.size()));
+  const auto bytes = std::as_bytes(std::span(text));
+  to[0].assign(bytes.begin(), bytes.end());
+  const auto received = world.all_to_all(to);
+  if (world.rank() != 0) return {};
+  std::vector<std::string_view> left;  // by data rank, as ranks that speak are ordered
+  for (const auto& part : received)
+    if (!part.empty()) left.emplace_back(reinterpret_cast<const char*>(part.data()), part.size());
+  std::string ordered;
+  for (bool any = true; any;) {
+    any = false;
+    for (std::string_view& part : left) {
+      if (part.empty()) continue;
+      std::size_t size = 0;
+      const auto end = std::from_chars(part.data(), part.data() + part.size(), size).ptr;
+      part.remove_prefix(static_cast<std::size_t>(end - part.data()) + 1);
+      ordered += part.substr(0, size);
+      part.remove_prefix(size);
+      any = true;
+    }
+  }
+  return ordered;
+}
+
 }  // namespace
 
 void score(const ScoreRequest& request) {
   const Deck& deck = request.deck;
   const HostGroup& world = request.session.world();
-  const int gpu = request.session.rank_in_node();
+  const Machine machine = choose_machine(deck.run.device, request.session, request.threads);
   std::optional<ModelSource> model;
-  std::optional<TrainLayout> layout;
+  ParallelLayout layout{.grid = ProcessGrid(world.rank(), world.size(), {})};
   std::vector<ScoredDocument> documents;
-  DeviceKind device = DeviceKind::cpu;
-  EngineOptions options{.dtype = deck.model.dtype == ModelDType::fp32 ? DType::f32 : DType::bf16,
-                        .purpose = Purpose::inference};
-  EnginePlan plan;
+  HostOptions options{.dtype = deck.model.dtype == ModelDType::fp32 ? DType::f32 : DType::bf16,
+                      .purpose = Purpose::inference,
+                      .batch = {},
+                      .trains = {}};
   agree_after(world, [&] {
-    device = choose_device(deck.run.device);
     model = ModelSource::open(deck.model, [&](const std::string& line) {
       if (world.rank() == 0) log_info("{}", line);
     });
-    layout = make_layout_without_batch(deck, model->config(), world.rank(), world.size());
+    layout = make_layout(deck, model->config(), world.rank(), world.size()).parallel;
     documents = read_documents(deck, *model);
   });
   const std::vector<Group> groups = make_groups(documents);
@@ -160,51 +226,44 @@ void score(const ScoreRequest& request) {
     longest = std::max(longest, group.tokens);
     most_documents = std::max(most_documents, static_cast<std::int64_t>(group.last - group.first));
   }
-  const std::int64_t tokens = round_up<std::int64_t>(longest, layout->grid.sizes().tensor);
   options.batch = {.rows = 1,
-                   .seq_length = tokens,
+                   .seq_length = padded_length(layout, longest),
                    .table = DocumentTable::packed,
                    .document_capacity = most_documents + 1};
+  HostPlan plan;
   agree_after(world, [&] {
-    plan = Engine::plan(model->config(), layout->grid, layout->sequence, options);
-    check_memory(plan, device, gpu);
+    plan = ModelHost::plan(model->config(), layout, options);
+    check_memory(plan.memory, machine);
   });
   Watchdog watchdog(request.session, static_cast<double>(deck.run.collective_timeout_s));
-  ParallelRuntime runtime = make_runtime(world, layout->grid, model->config(), layout->sequence, device, gpu,
-                                         request.threads, ParallelRuntime::Bits::reproducible, &watchdog);
-  Engine engine(model->config(), runtime, options, plan.arenas);
-  load_weights(*model, world, engine);
+  ParallelRuntime runtime =
+      make_runtime(world, layout, model->config(), machine, ParallelRuntime::Bits::reproducible, &watchdog);
+  ModelHost host(model->config(), runtime, options, plan.arenas);
+  load_weights(*model, world, host);
 
   std::optional<AtomicFile> output;
   agree_after(world, [&] {
     if (world.rank() == 0) output.emplace(deck.score.output);
   });
-  const std::size_t data_ranks = static_cast<std::size_t>(layout->grid.sizes().data);
-  for (std::size_t round = 0; round < groups.size(); round += data_ranks) {
-    const std::size_t own = round + static_cast<std::size_t>(layout->grid.data());
-    std::string text;
-    if (own < groups.size()) {
-      const Group& group = groups[own];
-      const std::span<const ScoredDocument> part =
-          std::span(documents).subspan(group.first, group.last - group.first);
-      const std::vector<float> values = engine.log_probabilities(make_batch(part, options.batch));
+  const Share share(documents, groups, layout.grid, options.batch);
+  // Enough micro-batches to keep a pipeline's stages busy.
+  const std::int64_t a_pass = 4 * layout.grid.sizes().pipeline;
+  const auto groups_of_a_pass = static_cast<std::size_t>(a_pass * layout.grid.sizes().data);
+  for (std::size_t first = 0; first < groups.size(); first += groups_of_a_pass) {
+    const StepBatch batch = share.batch(first, a_pass);
+    std::vector<std::string> lines(speaks(layout.grid) ? static_cast<std::size_t>(batch.micro_batches) : 0);
+    host.log_probabilities(batch, [&](std::int64_t i, std::span<const float> values) {
+      if (!speaks(layout.grid)) return;
       std::size_t at = 0;
-      for (const ScoredDocument& scored : part) {
-        append_line(text, scored, std::span(values).subspan(at, scored.document.tokens.size()));
+      for (const ScoredDocument& scored : share.documents_of(share.index(first, i))) {
+        append_line(lines[static_cast<std::size_t>(i)], scored,
+                    values.subspan(at, scored.document.tokens.size()));
         at += scored.document.tokens.size();
       }
-    }
-    // Tensor ranks hold the same values: the first of each group speaks. World order is data order.
-    std::vector<std::vector<std::byte>> to(static_cast<std::size_t>(world.size()));
-    if (layout->grid.tensor() == 0) {
-      const auto bytes = std::as_bytes(std::span(text));
-      to[0].assign(bytes.begin(), bytes.end());
-    }
-    const auto received = world.all_to_all(to);
+    });
+    const std::string text = in_order(world, layout.grid, lines);
     agree_after(world, [&] {
-      if (world.rank() != 0) return;
-      for (const auto& part : received)
-        output->write({reinterpret_cast<const char*>(part.data()), part.size()});
+      if (world.rank() == 0) output->write(text);
     });
   }
   agree_after(world, [&] {

@@ -1,4 +1,4 @@
-#include "verne/train/model_source.hpp"
+#include "verne/host/model_source.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -8,6 +8,7 @@
 #include "verne/checkpoint/convert.hpp"
 #include "verne/checkpoint/directory.hpp"
 #include "verne/io/file.hpp"
+#include "verne/nn/model_tensors.hpp"
 
 namespace verne {
 namespace {
@@ -117,7 +118,7 @@ class GrownVocabulary final : public TensorSource {
 
 std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config) {
   std::vector<ExpectedTensor> expected;
-  for (const WeightSpec& spec : weight_specs(config)) expected.push_back({spec.name, Shape(spec.shape)});
+  for (const ModelTensor& tensor : model_tensors(config)) expected.push_back({tensor.name, tensor.shape});
   return expected;
 }
 

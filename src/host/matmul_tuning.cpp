@@ -1,4 +1,4 @@
-#include "verne/train/matmul_tuning.hpp"
+#include "verne/host/matmul_tuning.hpp"
 
 #include "verne/ops/matmul.hpp"
 #if VERNE_WITH_CUDA
@@ -27,8 +27,16 @@ void take_choices([[maybe_unused]] ParallelRuntime& runtime,
 
 void share_choices(ParallelRuntime& runtime, const HostGroup& world) {
   if (runtime.compute().kind() != QueueKind::cuda || world.size() == 1) return;
-  const std::string text = world.broadcast_text(choices(runtime).dump(), 0);
-  if (world.rank() != 0) take_choices(runtime, nlohmann::ordered_json::parse(text));
+  // Stages meet different shapes: the first rank of each tells its own, and of those that several know the
+  // first stage's count.
+  const ProcessGrid& grid = runtime.grid();
+  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  for (int stage = grid.sizes().pipeline - 1; stage >= 0; --stage) {
+    const int speaker = stage * (grid.ranks() / grid.sizes().pipeline);
+    const auto told = nlohmann::ordered_json::parse(world.broadcast_text(choices(runtime).dump(), speaker));
+    for (const auto& line : told) all.push_back(line);
+  }
+  take_choices(runtime, all);
 }
 
 }  // namespace verne

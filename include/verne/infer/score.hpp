@@ -1,6 +1,6 @@
 #pragma once
 #include "verne/comm/mpi_session.hpp"
-#include "verne/train/options.hpp"
+#include "verne/host/options.hpp"
 
 namespace verne {
 
