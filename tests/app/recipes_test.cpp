@@ -8,8 +8,8 @@
 #include "testing.hpp"
 #include "verne/app/deck.hpp"
 #include "verne/base/error.hpp"
-#include "verne/nn/config.hpp"
 #include "verne/host/environment.hpp"
+#include "verne/nn/config.hpp"
 
 namespace verne {
 namespace {

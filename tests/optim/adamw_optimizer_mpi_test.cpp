@@ -3,16 +3,16 @@
 #include <gtest/gtest.h>
 #include <mpi.h>
 
+#include <array>
 #include <cmath>
-#include <cstring>
 #include <map>
 
 #include "verne/comm/host_group.hpp"
-#include "verne/io/load.hpp"
 #include "verne/ops/elementwise.hpp"
 #include "verne/ops/run.hpp"
 #include "verne/optim/adamw_optimizer.hpp"
 #include "verne/tensor/cpu_queue.hpp"
+#include "whole_tensors.hpp"
 
 namespace verne {
 namespace {
@@ -34,9 +34,10 @@ float gradient_value(int parameter, std::int64_t i, std::int64_t step) {
 
 /// One rank's parameters, store and optimizer; gradients are given, as if reduced.
 struct Rank {
-  Rank(DType dtype, const AdamWSettings& settings, const AdamWOptimizer::Place& place)
-      : store(queue, all(), dtype, place.data_ranks, 300, Purpose::training),
-        optimizer(queue, store, settings, place) {
+  Rank(DType dtype, const AdamWSettings& settings, const OwnerPlace& place)
+      : store(queue, std::vector{all()}, dtype, place, 300, Purpose::training),
+        optimizer(queue, store, settings) {
+    std::fill(scalar_values.begin(), scalar_values.end(), 0.0f);
     for (const Parameter* p : store.parameters()) {
       std::vector<float> values(static_cast<std::size_t>(p->shape.count()));
       for (std::size_t i = 0; i < values.size(); ++i)
@@ -46,7 +47,7 @@ struct Rank {
     optimizer.initialize(queue);
   }
   std::vector<Parameter*> all() {
-    norm.tensor_gradient = TensorGradient::partial;
+    norm.placement.copies = Placement::Copies::partial;
     return {&embedding, &norm, &wide, &bias, &odd};
   }
   void set(const Tensor& to, std::vector<float>& values) {
@@ -61,15 +62,25 @@ struct Rank {
   /// One update; `sum` completes the sum of squares over the ranks.
   template <class Sum>
   void step(std::int64_t step, double learning_rate, Sum&& sum) {
-    optimizer.begin_step(queue, step, learning_rate);
-    double squares = 0;
-    const Tensor total(reinterpret_cast<std::byte*>(&squares), DType::f64, {1});
-    optimizer.add_sum_of_squares(queue, total);
+    optimizer.fill_scalars(std::span(scalar_values).first(kHostStepScalars), step, learning_rate);
+    double squares = 0, loss = 1;
+    const auto one = [](double& value) {
+      return Tensor(reinterpret_cast<std::byte*>(&value), DType::f64, {1});
+    };
+    optimizer.add_sum_of_squares(queue, one(squares));
     squares = sum(squares);
-    optimizer.set_clip(queue, total);
-    optimizer.update(queue);
+    optimizer.set_clip(queue, scalars(), one(squares), one(loss));
+    optimizer.update(queue, scalars());
+  }
+  Tensor scalars() {
+    return Tensor(reinterpret_cast<std::byte*>(scalar_values.data()), DType::f32, {kStepScalars});
+  }
+  float grad_norm() const { return scalar_values[static_cast<std::size_t>(StepScalar::grad_norm)]; }
+  std::vector<TensorPart> parts(OptimizerState state) const {
+    return optimizer.parts(state, ParameterStore::Share::counted);
   }
 
+  std::array<float, kStepScalars> scalar_values{};
   CpuQueue queue;
   Parameter embedding = parameter("embedding", {23, 10}), norm = parameter("norm", {10}),
             wide = parameter("wide", {7, 31}), bias = parameter("bias", {71}),
@@ -78,49 +89,25 @@ struct Rank {
   AdamWOptimizer optimizer;
 };
 
-/// Logical tensors from all ranks' parts, whole on every rank.
-std::map<std::string, std::vector<double>> whole(const HostGroup& group, Queue& queue,
-                                                 const std::vector<TensorPart>& parts) {
-  struct Sink final : TensorSink {
-    std::map<std::string, std::vector<float>> all;
-    void write(const TensorInfo& tensor, std::int64_t offset, std::span<const std::byte> bytes) override {
-      auto& values = all[tensor.name];
-      values.resize(static_cast<std::size_t>(tensor.shape.count()));
-      std::memcpy(reinterpret_cast<std::byte*>(values.data()) + offset, bytes.data(), bytes.size());
-    }
-  } sink;
-  store_parts(group, queue, parts, sink);
-  std::map<std::string, std::vector<double>> tensors;
-  for (const TensorPart& part : parts) {
-    const auto& own = sink.all[part.name];  // a piece lands on one rank alone
-    std::vector<double> values(static_cast<std::size_t>(part.shape.count()));
-    for (std::size_t i = 0; i < own.size(); ++i) values[i] = static_cast<double>(own[i]);
-    if (group.size() > 1) group.sum(std::span<double>(values));
-    tensors[part.name] = values;
-  }
-  return tensors;
-}
-
 constexpr AdamWSettings kSettings{
     .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip_grad = 1};
 
 TEST(AdamWOptimizer, ShardedOverDataRanksEqualsOneRankBitForBit) {
   const HostGroup world(MPI_COMM_WORLD), alone;
   for (DType dtype : {DType::f32, DType::bf16}) {
-    Rank sharded(dtype, kSettings, {.data_rank = world.rank(), .data_ranks = world.size()});
+    Rank sharded(dtype, kSettings, {.rank = world.rank(), .ranks = world.size()});
     Rank single(dtype, kSettings, {});
     for (std::int64_t step = 1; step <= 5; ++step) {
       sharded.set_gradients(step);
       single.set_gradients(step);
       sharded.step(step, 1e-2, [&](double squares) { return world.sum(squares); });
       single.step(step, 1e-2, [](double squares) { return squares; });
-      EXPECT_EQ(sharded.optimizer.grad_norm().data<float>()[0],
-                single.optimizer.grad_norm().data<float>()[0]);
+      EXPECT_EQ(sharded.grad_norm(), single.grad_norm());
     }
     for (OptimizerState state :
          {OptimizerState::master, OptimizerState::exp_avg, OptimizerState::exp_avg_sq}) {
-      const auto found = whole(world, sharded.queue, sharded.optimizer.parts(state));
-      const auto expected = whole(alone, single.queue, single.optimizer.parts(state));
+      const auto found = testing::whole_tensors(world, sharded.queue, sharded.parts(state));
+      const auto expected = testing::whole_tensors(alone, single.queue, single.parts(state));
       ASSERT_EQ(found.size(), 5u);
       for (const auto& [name, values] : expected) {
         EXPECT_EQ(found.at(name), values) << name << " " << static_cast<int>(state);
@@ -130,24 +117,11 @@ TEST(AdamWOptimizer, ShardedOverDataRanksEqualsOneRankBitForBit) {
       }
     }
     // The weights of a rank's own blocks are its masters, rounded; over the ranks they make the whole.
-    for (std::size_t b = 0; b < sharded.store.buckets().size(); ++b) {
-      const Bucket& bucket = sharded.store.buckets()[b];
-      const std::int64_t block = bucket.size / world.size(), first = bucket.begin + world.rank() * block;
-      for (int index : bucket.parameters) {
-        const Parameter &p = *sharded.store.parameters()[static_cast<std::size_t>(index)],
-                        &q = *single.store.parameters()[static_cast<std::size_t>(index)];
-        const std::int64_t size = bytes_of(dtype, 1);
-        for (std::int64_t i = 0; i < p.shape.count(); ++i) {
-          const std::int64_t at = sharded.store.offset(p) + i;
-          if (at < first || at >= first + block) continue;
-          EXPECT_EQ(std::memcmp(sharded.store.flat_weights().raw() + at * size,
-                                single.store.flat_weights().raw() + (single.store.offset(q) + i) * size,
-                                static_cast<std::size_t>(size)),
-                    0)
-              << p.name << " " << i;
-        }
-      }
-    }
+    const auto weights = [&](const HostGroup& group, Rank& rank) {
+      return testing::whole_tensors(group, rank.queue,
+                                    rank.store.weight_parts(dtype, ParameterStore::Share::counted));
+    };
+    EXPECT_EQ(weights(world, sharded), weights(alone, single));
   }
 }
 
@@ -169,7 +143,7 @@ TEST(AdamWOptimizer, FollowsTheFormulas) {
     for (const Parameter* p : rank.store.parameters())
       for (std::int64_t i = 0; i < p->shape.count(); ++i)
         squares += std::pow(static_cast<double>(gradient_value(p->index, i, step)), 2);
-    EXPECT_NEAR(rank.optimizer.grad_norm().data<float>()[0], std::sqrt(squares), 1e-6 * std::sqrt(squares));
+    EXPECT_NEAR(rank.grad_norm(), std::sqrt(squares), 1e-6 * std::sqrt(squares));
     const double clip = std::min(1.0, 1 / (std::sqrt(squares) + 1e-6));
     const double c1 = 1 - std::pow(0.9, step), c2 = 1 - std::pow(0.95, step);
     for (const Parameter* p : rank.store.parameters()) {
@@ -183,7 +157,7 @@ TEST(AdamWOptimizer, FollowsTheFormulas) {
       }
     }
   }
-  const auto found = whole(alone, rank.queue, rank.optimizer.parts(OptimizerState::master));
+  const auto found = testing::whole_tensors(alone, rank.queue, rank.parts(OptimizerState::master));
   for (const auto& [name, expected] : w)
     for (std::size_t i = 0; i < expected.size(); ++i)
       EXPECT_NEAR(found.at(name)[i], expected[i], 2e-6) << name << " " << i;
@@ -193,11 +167,11 @@ TEST(AdamWOptimizer, DecayTouchesTensorsOfTwoOrMoreDimensionsAlone) {
   const HostGroup world(MPI_COMM_WORLD);
   AdamWSettings settings = kSettings;
   settings.weight_decay = 0.5;
-  Rank rank(DType::bf16, settings, {.data_rank = world.rank(), .data_ranks = world.size()});
-  const auto before = whole(world, rank.queue, rank.optimizer.parts(OptimizerState::master));
+  Rank rank(DType::bf16, settings, {.rank = world.rank(), .ranks = world.size()});
+  const auto before = testing::whole_tensors(world, rank.queue, rank.parts(OptimizerState::master));
   rank.set_gradients(1, 0);
   rank.step(1, 0.25, [&](double squares) { return world.sum(squares); });
-  const auto after = whole(world, rank.queue, rank.optimizer.parts(OptimizerState::master));
+  const auto after = testing::whole_tensors(world, rank.queue, rank.parts(OptimizerState::master));
   for (const auto& [name, values] : before) {
     const double factor = name == "norm" || name == "bias" ? 1 : 1 - 0.25 * 0.5;
     for (std::size_t i = 0; i < values.size(); ++i)
@@ -207,14 +181,15 @@ TEST(AdamWOptimizer, DecayTouchesTensorsOfTwoOrMoreDimensionsAlone) {
 
 TEST(AdamWOptimizer, NotFiniteGradientsChangeNothing) {
   const HostGroup world(MPI_COMM_WORLD);
-  Rank rank(DType::f32, kSettings, {.data_rank = world.rank(), .data_ranks = world.size()});
-  const auto before = whole(world, rank.queue, rank.optimizer.parts(OptimizerState::master));
+  Rank rank(DType::f32, kSettings, {.rank = world.rank(), .ranks = world.size()});
+  const auto before = testing::whole_tensors(world, rank.queue, rank.parts(OptimizerState::master));
   rank.set_gradients(1);
   rank.store.gradient(rank.wide).data<float>()[5] = INFINITY;
   rank.step(1, 0.1, [&](double squares) { return world.sum(squares); });
-  EXPECT_FALSE(std::isfinite(rank.optimizer.grad_norm().data<float>()[0]));
-  EXPECT_EQ(whole(world, rank.queue, rank.optimizer.parts(OptimizerState::master)), before);
-  for (const auto& [name, values] : whole(world, rank.queue, rank.optimizer.parts(OptimizerState::exp_avg)))
+  EXPECT_FALSE(std::isfinite(rank.grad_norm()));
+  EXPECT_EQ(testing::whole_tensors(world, rank.queue, rank.parts(OptimizerState::master)), before);
+  for (const auto& [name, values] :
+       testing::whole_tensors(world, rank.queue, rank.parts(OptimizerState::exp_avg)))
     for (double value : values) EXPECT_EQ(value, 0) << name;
 }
 
@@ -228,20 +203,16 @@ TEST(AdamWOptimizer, GradientNormCountsEachLogicalElementOnce) {
       CpuQueue queue;
       Parameter rows = parameter("rows", {9, 11}), norm = parameter("norm", {13}),
                 qkv = parameter("qkv", {8, 10}), output = parameter("output", {5, 70});
-      norm.tensor_gradient = TensorGradient::partial;
-      norm.held_by_all_tensor_ranks = true;
-      if (replicas > 1) {
-        qkv.tensor_gradient = TensorGradient::kv_replicas;
-        qkv.replicated_row = 3;
-      }
-      const std::vector<Parameter*> all = {&rows, &norm, &qkv, &output};
-      const ParameterStore store(queue, all, DType::bf16, data_ranks, 150, Purpose::training);
-      const AdamWOptimizer optimizer(queue, store, kSettings,
-                                     {.data_rank = world.rank() / tensor_ranks,
-                                      .data_ranks = data_ranks,
-                                      .tensor_rank = tensor_rank,
-                                      .tensor_ranks = tensor_ranks,
-                                      .kv_replicas = replicas});
+      norm.placement.copies = Placement::Copies::partial;
+      if (replicas > 1) qkv.placement = {.copies = Placement::Copies::kv_heads, .first_copied_row = 3};
+      const std::vector<std::vector<Parameter*>> all = {{&rows, &norm, &qkv, &output}};
+      const ParameterStore store(
+          queue, all, DType::bf16,
+          {.rank = world.rank() / tensor_ranks,
+           .ranks = data_ranks,
+           .first_copy = {.tensor = tensor_rank == 0, .kv_heads = tensor_rank % replicas == 0}},
+          150, Purpose::training);
+      const AdamWOptimizer optimizer(queue, store, kSettings);
       // `who` tells apart whose logical elements a rank holds.
       const auto fill = [&](const Parameter& p, std::int64_t begin, std::int64_t end, int who) {
         double squares = 0;
@@ -268,6 +239,38 @@ TEST(AdamWOptimizer, GradientNormCountsEachLogicalElementOnce) {
           << tensor_ranks << " tensor ranks, " << replicas << " replicas";
     }
   }
+}
+
+/// What a checkpoint does not hold, gaps and padding, is never anything but zero: memory that was used before
+/// must not reach the weights.
+TEST(AdamWOptimizer, StateIsZeroFromTheStart) {
+  /// Memory is full of NaN.
+  class PoisonedQueue final : public CpuQueue {
+   public:
+    std::byte* allocate(std::int64_t bytes, MemoryKind kind) override {
+      std::byte* data = CpuQueue::allocate(bytes, kind);
+      std::fill(data, data + bytes, std::byte{0xff});
+      return data;
+    }
+  } queue;
+  Parameter padded = parameter("padded", {5, 30});
+  padded.slices[0].runs = row_block(0, 4, 30, 0);  // the last row is padding
+  padded.slices[0].shape = {4, 30};
+  const std::vector<std::vector<Parameter*>> all = {{&padded}};
+  const ParameterStore store(queue, all, DType::bf16, {}, 150, Purpose::training);
+  AdamWOptimizer optimizer(queue, store, kSettings);
+  for (const OptimizerState state :
+       {OptimizerState::master, OptimizerState::exp_avg, OptimizerState::exp_avg_sq})
+    for (const TensorPart& part : optimizer.parts(state, ParameterStore::Share::owned))
+      for (const float value : part.local.span<float>()) EXPECT_EQ(value, 0);
+  std::array<float, kStepScalars> values{};
+  optimizer.fill_scalars(std::span(values).first(kHostStepScalars), 3, 0.1);
+  const Tensor scalars(reinterpret_cast<std::byte*>(values.data()), DType::f32, {kStepScalars});
+  values[static_cast<std::size_t>(StepScalar::clip_factor)] = 1;
+  optimizer.update(queue, scalars);
+  optimizer.weights_from_masters(queue);
+  for (const bf16 weight : store.pools()[0].weights.tensor().span<bf16>())
+    EXPECT_EQ(static_cast<float>(weight), 0);
 }
 
 }  // namespace

@@ -13,6 +13,8 @@ using testing::Row;
 using testing::SmallEngine;
 using testing::SmallLayout;
 
+using Share = ParameterStore::Share;
+
 constexpr std::int64_t kLength = 15;
 
 class Resume : public ::testing::Test {
@@ -24,32 +26,42 @@ class Resume : public ::testing::Test {
   ~Resume() override { world.barrier(); }
 
   StepResult step(SmallEngine& engine, std::int64_t number) {
-    const auto rows = testing::random_rows(static_cast<std::uint64_t>(100 + number % 7),
-                                           {3, 14, 1, 0, 8, 8, 2, 11}, kLength, engine->config().vocab_size);
-    return engine->train_step(engine.batch(rows), number, 3e-3);
+    const auto rows =
+        testing::random_rows(static_cast<std::uint64_t>(100 + number % 7), {3, 14, 1, 0, 8, 8, 2, 11},
+                             kLength, engine.host().config().vocab_size);
+    return engine.step(engine.batch(rows), number, 3e-3);
   }
   void save(SmallEngine& engine, const std::filesystem::path& path, DType dtype) {
     CheckpointContent content;
-    content.model = engine->weight_parts(dtype);
-    content.master = engine->optimizer_parts(OptimizerState::master);
-    content.exp_avg = engine->optimizer_parts(OptimizerState::exp_avg);
-    content.exp_avg_sq = engine->optimizer_parts(OptimizerState::exp_avg_sq);
+    content.model = engine.host().weight_parts(dtype, Share::counted);
+    content.master = engine->optimizer_parts(OptimizerState::master, Share::counted);
+    content.exp_avg = engine->optimizer_parts(OptimizerState::exp_avg, Share::counted);
+    content.exp_avg_sq = engine->optimizer_parts(OptimizerState::exp_avg_sq, Share::counted);
     content.state.values["step"] = 5;
     content.side_files.config = "{}";
     save_checkpoint(path, world, engine.runtime().compute(), content);
     world.barrier();
   }
   void restore(SmallEngine& engine, const std::filesystem::path& path) {
-    engine->initialize_random(99);  // nothing of it may remain
     const CheckpointReader reader(path);
     const auto group = [&](CheckpointGroup from, OptimizerState state) {
-      std::vector<TensorPart> parts = engine->optimizer_parts(state);
+      std::vector<TensorPart> parts = engine->optimizer_parts(state, Share::owned);
       restore_parts(reader, from, world, engine.runtime().compute(), parts);
     };
     group(CheckpointGroup::master, OptimizerState::master);
     group(CheckpointGroup::exp_avg, OptimizerState::exp_avg);
     group(CheckpointGroup::exp_avg_sq, OptimizerState::exp_avg_sq);
     engine->masters_changed();
+  }
+  /// Layouts of all ranks with eight rows a step.
+  std::vector<SmallLayout> layouts(const ModelConfig& config, std::int64_t micro_batch) const {
+    std::vector<SmallLayout> all = testing::small_layouts(world.size(), config);
+    for (SmallLayout& layout : all) {
+      layout.micro_batch = micro_batch;
+      layout.micro_batches =
+          8 * layout.tensor * layout.context * layout.pipeline / world.size() / micro_batch;
+    }
+    return all;
   }
 
   HostGroup world;
@@ -62,51 +74,48 @@ class Resume : public ::testing::Test {
 TEST_F(Resume, SameLayoutRepeatsEveryBit) {
   const ModelConfig config = testing::small_config("qwen3");
   for (DType dtype : {DType::f32, DType::bf16}) {
-    for (int tensor : testing::tensor_sizes(world.size())) {
-      SCOPED_TRACE(fmt::format("tensor {}, {}", tensor, name(dtype)));
-      const SmallLayout layout{.tensor = tensor, .micro_batch = 2, .dtype = dtype};
-      const auto path = folder / fmt::format("same_{}_{}.h5", tensor, name(dtype));
+    for (SmallLayout layout : layouts(config, 2)) {
+      layout.dtype = dtype;
+      SCOPED_TRACE(fmt::format("{}, {}", layout.text(), name(dtype)));
+      const auto path = folder / "same.h5";
       SmallEngine straight(world, config, layout, kLength);
       for (std::int64_t i = 1; i <= 5; ++i) step(straight, i);
       save(straight, path, dtype);
       SmallEngine resumed(world, config, layout, kLength);
       restore(resumed, path);
-      EXPECT_EQ(resumed.whole(resumed->weight_parts(DType::f32)),
-                straight.whole(straight->weight_parts(DType::f32)));
+      EXPECT_EQ(resumed.weights(), straight.weights());
       for (std::int64_t i = 6; i <= 10; ++i) {
         const StepResult expected = step(straight, i), found = step(resumed, i);
         EXPECT_EQ(found.loss, expected.loss) << "step " << i;
         EXPECT_EQ(found.grad_norm, expected.grad_norm) << "step " << i;
       }
-      EXPECT_EQ(resumed.whole(resumed->weight_parts(DType::f32)),
-                straight.whole(straight->weight_parts(DType::f32)));
-      EXPECT_EQ(resumed.whole(resumed->optimizer_parts(OptimizerState::exp_avg_sq)),
-                straight.whole(straight->optimizer_parts(OptimizerState::exp_avg_sq)));
+      EXPECT_EQ(resumed.weights(), straight.weights());
+      EXPECT_EQ(resumed.state(OptimizerState::exp_avg_sq), straight.state(OptimizerState::exp_avg_sq));
     }
   }
 }
 
+/// From every layout to the next, and back to the first.
 TEST_F(Resume, AnotherLayoutFollowsTheSameLosses) {
   if (world.size() == 1) GTEST_SKIP() << "one rank has one layout";
   const ModelConfig config = testing::small_config("llama", 131, 2);
-  for (int from : testing::tensor_sizes(world.size())) {
-    SmallEngine straight(world, config, {.tensor = from, .micro_batch = 2}, kLength);
-    for (std::int64_t i = 1; i <= 5; ++i) step(straight, i);
-    const auto path = folder / fmt::format("from_{}.h5", from);
-    save(straight, path, DType::f32);
-    std::vector<double> expected;
-    for (std::int64_t i = 6; i <= 25; ++i) expected.push_back(step(straight, i).loss);
-    EXPECT_LT(expected.back(), 0.9 * expected.front()) << "it learns";
-    for (int to : testing::tensor_sizes(world.size())) {
-      if (to == from) continue;
-      SCOPED_TRACE(fmt::format("from tensor {} to tensor {}", from, to));
-      SmallEngine resumed(world, config, {.tensor = to, .micro_batch = 2}, kLength);
-      restore(resumed, path);
-      for (std::int64_t i = 6; i <= 25; ++i) {
-        const double reference = expected[static_cast<std::size_t>(i - 6)];
-        EXPECT_NEAR(step(resumed, i).loss, reference, 1e-5 * reference) << "step " << i;
-      }
+  const std::vector<SmallLayout> all = layouts(config, 1);
+  SmallEngine straight(world, config, all.front(), kLength);
+  std::vector<double> expected;
+  for (std::int64_t i = 1; i <= 4 * std::ssize(all) + 4; ++i) expected.push_back(step(straight, i).loss);
+  EXPECT_LT(expected.back(), 0.9 * expected.front()) << "it learns";
+  std::int64_t done = 0;
+  const auto path = folder / "chain.h5";
+  for (std::size_t i = 0; i <= all.size(); ++i) {
+    const SmallLayout& layout = all[i % all.size()];
+    SCOPED_TRACE(fmt::format("link {}: {}", i, layout.text()));
+    SmallEngine engine(world, config, layout, kLength);
+    if (i > 0) restore(engine, path);
+    for (const std::int64_t last = done + 4; done < last; ++done) {
+      const double reference = expected[static_cast<std::size_t>(done)];
+      EXPECT_NEAR(step(engine, done + 1).loss, reference, 1e-5 * reference) << "step " << done + 1;
     }
+    save(engine, path, DType::f32);
   }
 }
 

@@ -27,7 +27,7 @@ Expected reference(const ModelConfig& config, std::span<const Row> rows) {
   SmallEngine engine(alone, config, {.micro_batch = std::ssize(rows)}, kLength);
   Expected expected;
   expected.loss = engine->accumulate_gradients(engine.batch(rows));
-  expected.gradients = engine.whole(engine->gradient_parts());
+  expected.gradients = engine.gradients();
   return expected;
 }
 
@@ -36,18 +36,20 @@ void expect_one_mean(const HostGroup& world, const std::string& family, std::int
   const ModelConfig config = testing::small_config(family, 131, kv_heads);
   const std::vector<Row> rows = testing::random_rows(3, counted, kLength, config.vocab_size);
   const Expected expected = reference(config, rows);
-  for (int tensor : testing::tensor_sizes(world.size())) {
+  for (SmallLayout layout : testing::small_layouts(world.size(), config)) {
     for (Sequence sequence : {Sequence::sharded, Sequence::whole}) {
-      if (tensor == 1 && sequence == Sequence::whole) continue;
-      const std::int64_t own = std::ssize(rows) * tensor / world.size();
+      if (layout.tensor == 1 && sequence == Sequence::whole) continue;
+      layout.sequence = sequence;
+      const int model_ranks = layout.tensor * layout.context * layout.pipeline;
+      const std::int64_t own = std::ssize(rows) * model_ranks / world.size();
       for (std::int64_t micro = 1; micro <= own; micro *= 2) {
-        SmallEngine engine(world, config, {.tensor = tensor, .sequence = sequence, .micro_batch = micro},
-                           kLength);
-        SCOPED_TRACE(fmt::format("{} kv {}, {}, sequence {}, micro-batch {}", family, kv_heads,
-                                 engine.grid().text(), sequence == Sequence::sharded, micro));
+        layout.micro_batch = micro;
+        layout.micro_batches = own / micro;
+        SmallEngine engine(world, config, layout, kLength);
+        SCOPED_TRACE(fmt::format("{} kv {}, {}", family, kv_heads, layout.text()));
         const double loss = engine->accumulate_gradients(engine.batch(rows));
         EXPECT_NEAR(loss, expected.loss, 1e-6 * std::abs(expected.loss));
-        const auto gradients = engine.whole(engine->gradient_parts());
+        const auto gradients = engine.gradients();
         ASSERT_EQ(gradients.size(), expected.gradients.size());
         for (const auto& [name, values] : expected.gradients)
           EXPECT_LE(testing::distance(gradients.at(name), values), 1e-5) << name;
@@ -77,9 +79,9 @@ TEST(LossScaling, LossIsTheMeanOfTheCountedLogProbabilities) {
   const std::vector<Row> rows = testing::random_rows(9, {4, 0, 9, 1}, kLength, config.vocab_size);
   SmallEngine engine(alone, config, {.micro_batch = 4}, kLength);
   const MicroBatch batch = testing::micro_batch_of(rows, kLength);
-  const std::vector<float> found = engine->log_probabilities(batch);
-  const std::vector<float> logits = engine->logits(batch);
-  const auto columns = static_cast<std::size_t>(engine->logit_columns());
+  const std::vector<float> found = engine.log_probabilities(batch);
+  const std::vector<float> logits = engine.host().logits(batch);
+  const auto columns = static_cast<std::size_t>(engine.host().logit_columns());
   double sum = 0;
   for (std::size_t t = 0; t < found.size(); ++t) {
     const auto target = static_cast<std::size_t>(batch.targets[t]);
@@ -112,8 +114,7 @@ class Packing : public ::testing::Test {
                                               const RowTable& table, const MicroBatchShape& shape) {
     std::vector<std::vector<float>> all(documents.size());
     for (std::int64_t r = 0; r < table.size(); ++r) {
-      const auto values =
-          engine->log_probabilities(make_micro_batch(dataset, table, std::span(&r, 1), shape));
+      const auto values = engine.log_probabilities(make_micro_batch(dataset, table, std::span(&r, 1), shape));
       auto at = values.begin();
       for (std::int64_t d : table[r]) {
         const auto length = dataset.lengths()[static_cast<std::size_t>(d)];
@@ -143,38 +144,43 @@ TEST_F(Packing, DocumentsDoNotSeeEachOther) {
   const RowTable packed = pack_first_fit(dataset.lengths(), kSequence, PackingOrder::as_given, 0);
   const RowTable apart = one_document_a_row(dataset.size());
   ASSERT_LT(packed.size(), apart.size() - 4);
-  for (const char* family : {"qwen3", "nemotron"}) {
-    const ModelConfig config = testing::small_config(family);
-    const SmallLayout layout{.tensor = world.size()};
-    const std::int64_t padded = (kSequence + world.size() - 1) / world.size() * world.size();
-    const MicroBatchShape packed_shape{
-        .rows = 1,
-        .seq_length = padded,
-        .table = DocumentTable::packed,
-        .document_capacity = document_capacity(packed, 1, DocumentTable::packed)};
-    const MicroBatchShape apart_shape{
-        .rows = 1, .seq_length = padded, .table = DocumentTable::uniform, .document_capacity = 1};
-    SmallEngine a(world, config, layout, packed_shape), b(world, config, layout, apart_shape);
-    const auto found = by_document(a, dataset, packed, packed_shape),
-               expected = by_document(b, dataset, apart, apart_shape);
-    for (std::size_t d = 0; d < documents.size(); ++d) {
-      ASSERT_EQ(found[d].size(), documents[d].tokens.size() - 1);
-      for (std::size_t t = 0; t < found[d].size(); ++t)
-        EXPECT_NEAR(found[d][t], expected[d][t], 1e-6f * std::abs(expected[d][t]) + 1e-6f) << d << " " << t;
+  for (const char* family : {"qwen3", "nemotron"})
+    for (SmallLayout layout : testing::small_layouts(world.size(), testing::small_config(family))) {
+      if (layout.tensor * layout.context * layout.pipeline != world.size()) continue;  // one data rank
+      SCOPED_TRACE(layout.text());
+      const ModelConfig config = testing::small_config(family);
+      const std::int64_t padded = padded_length(layout.on(world.rank(), world.size()), kSequence);
+      const MicroBatchShape packed_shape{
+          .rows = 1,
+          .seq_length = padded,
+          .table = DocumentTable::packed,
+          .document_capacity = document_capacity(packed, 1, DocumentTable::packed)};
+      const MicroBatchShape apart_shape{
+          .rows = 1, .seq_length = padded, .table = DocumentTable::uniform, .document_capacity = 1};
+      layout.micro_batches = packed.size();
+      SmallEngine a(world, config, layout, packed_shape);
+      layout.micro_batches = apart.size();
+      SmallEngine b(world, config, layout, apart_shape);
+      const auto found = by_document(a, dataset, packed, packed_shape),
+                 expected = by_document(b, dataset, apart, apart_shape);
+      for (std::size_t d = 0; d < documents.size(); ++d) {
+        ASSERT_EQ(found[d].size(), documents[d].tokens.size() - 1);
+        for (std::size_t t = 0; t < found[d].size(); ++t)
+          EXPECT_NEAR(found[d][t], expected[d][t], 1e-6f * std::abs(expected[d][t]) + 1e-6f) << d << " " << t;
+      }
+      const double packed_loss = loss(a, dataset, packed, packed_shape),
+                   apart_loss = loss(b, dataset, apart, apart_shape);
+      EXPECT_NEAR(packed_loss, apart_loss, 1e-6 * apart_loss);
+      const auto gradients = a.gradients(), expected_gradients = b.gradients();
+      for (const auto& [name, values] : expected_gradients)
+        EXPECT_LE(testing::distance(gradients.at(name), values), 1e-5) << name;
+      // The definition once more, from the log-probabilities.
+      double sum = 0;
+      for (std::size_t d = 0; d < documents.size(); ++d)
+        for (std::size_t t = 0; t < expected[d].size(); ++t)
+          if (documents[d].loss_mask[t + 1]) sum -= static_cast<double>(expected[d][t]);
+      EXPECT_NEAR(apart_loss, sum / static_cast<double>(dataset.counts().counted_tokens), 1e-6 * apart_loss);
     }
-    const double packed_loss = loss(a, dataset, packed, packed_shape),
-                 apart_loss = loss(b, dataset, apart, apart_shape);
-    EXPECT_NEAR(packed_loss, apart_loss, 1e-6 * apart_loss);
-    const auto gradients = a.whole(a->gradient_parts()), expected_gradients = b.whole(b->gradient_parts());
-    for (const auto& [name, values] : expected_gradients)
-      EXPECT_LE(testing::distance(gradients.at(name), values), 1e-5) << name;
-    // The definition once more, from the log-probabilities.
-    double sum = 0;
-    for (std::size_t d = 0; d < documents.size(); ++d)
-      for (std::size_t t = 0; t < expected[d].size(); ++t)
-        if (documents[d].loss_mask[t + 1]) sum -= static_cast<double>(expected[d][t]);
-    EXPECT_NEAR(apart_loss, sum / static_cast<double>(dataset.counts().counted_tokens), 1e-6 * apart_loss);
-  }
 }
 
 }  // namespace

@@ -15,13 +15,22 @@ ModelConfig recipe(const std::string& name) {
   return parse_model_config(testing::read_text(file), file.string());
 }
 
-EnginePlan plan_of(const ModelConfig& config, int tensor, int ranks, const EngineOptions& options) {
-  return Engine::plan(config, ProcessGrid(0, ranks, {.tensor = tensor}), TensorParallel::Sequence::sharded,
-                      options);
+HostPlan plan_of(const ModelConfig& config, int tensor, int ranks, const HostOptions& options) {
+  const ParallelLayout layout{.grid = ProcessGrid(0, ranks, {.tensor = tensor}),
+                              .sequence = TensorParallel::Sequence::sharded};
+  if (options.purpose == Purpose::inference) return ModelHost::plan(config, layout, options);
+  return Engine::plan(config, layout, {.host = options, .optimizer = {}});
 }
 
 std::int64_t peak(const MemoryUse& memory, MemoryKind kind) {
   return memory.peak[static_cast<std::size_t>(kind)];
+}
+
+/// Masters and moments, and a table with 32 bytes for each 8,192 elements, or for a parameter's rest.
+void expect_optimizer(const HostPlan& plan, std::int64_t state_bytes) {
+  const std::int64_t bytes = peak(plan.memory, MemoryKind::optimizer);
+  EXPECT_GE(bytes, state_bytes + state_bytes / (12 * 8192) * 32);
+  EXPECT_LT(bytes, state_bytes + state_bytes / 1000);
 }
 
 /// Every extent of these models is a multiple of 128, so that nothing is padded: bf16 weights, float32
@@ -38,17 +47,17 @@ TEST(Plan, WeightsGradientsAndOptimizerFollowClosedFormulas) {
       const std::int64_t elements =
           (config.layers * layer + (config.tied ? 1 : 2) * config.vocab_size * hidden) / t + norms;
       if (tensor == 1) {
-        EXPECT_EQ(elements, config.parameter_count());
+        EXPECT_EQ(elements, parameter_count(config));
       }
       for (int data : {1, 2}) {
         SCOPED_TRACE(fmt::format("{} tensor {} data {}", name, tensor, data));
-        const EnginePlan plan = plan_of(
+        const HostPlan plan = plan_of(
             config, tensor, tensor * data,
             {.batch = {
                  .rows = 1, .seq_length = 512, .table = DocumentTable::uniform, .document_capacity = 1}});
         EXPECT_EQ(peak(plan.memory, MemoryKind::weights), 2 * elements);
         EXPECT_EQ(peak(plan.memory, MemoryKind::gradients), 4 * elements);
-        EXPECT_EQ(peak(plan.memory, MemoryKind::optimizer), 12 * elements / data + 4 * kStepScalars);
+        expect_optimizer(plan, 12 * elements / data);
       }
     }
   }
@@ -59,15 +68,15 @@ TEST(Plan, PurposeAndDtypeDecideWhatExists) {
   const ModelConfig config = recipe("qwen3_0p6b");
   const MicroBatchShape shape{
       .rows = 1, .seq_length = 256, .table = DocumentTable::uniform, .document_capacity = 1};
-  const std::int64_t n = config.parameter_count();
-  const EnginePlan wide = plan_of(config, 1, 1, {.dtype = DType::f32, .batch = shape});
+  const std::int64_t n = parameter_count(config);
+  const HostPlan wide = plan_of(config, 1, 1, {.dtype = DType::f32, .batch = shape});
   EXPECT_EQ(peak(wide.memory, MemoryKind::weights), 4 * n);
-  EXPECT_EQ(peak(wide.memory, MemoryKind::optimizer), 8 * n + 4 * kStepScalars);
-  const EnginePlan inference = plan_of(config, 1, 1, {.purpose = Purpose::inference, .batch = shape});
+  expect_optimizer(wide, 8 * n);
+  const HostPlan inference = plan_of(config, 1, 1, {.purpose = Purpose::inference, .batch = shape});
   EXPECT_EQ(peak(inference.memory, MemoryKind::weights), 2 * n);
   EXPECT_EQ(peak(inference.memory, MemoryKind::gradients), 0);
   EXPECT_EQ(peak(inference.memory, MemoryKind::optimizer), 0);
-  EXPECT_EQ(inference.arenas.saved, 0);
+  EXPECT_EQ(inference.arenas.slot, 0);
 }
 
 TEST(Plan, RecomputingMoreKeepsLess) {
@@ -75,14 +84,14 @@ TEST(Plan, RecomputingMoreKeepsLess) {
     const ModelConfig config = recipe(name);
     std::vector<std::int64_t> saved, activations;
     for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
-      const EnginePlan plan = plan_of(
+      const HostPlan plan = plan_of(
           config, 2, 2,
           {.recompute = recompute,
            .batch = {
                .rows = 1, .seq_length = 2048, .table = DocumentTable::uniform, .document_capacity = 1}});
-      saved.push_back(plan.arenas.saved);
+      saved.push_back(plan.arenas.slot);
       activations.push_back(peak(plan.memory, MemoryKind::activations));
-      EXPECT_EQ(activations.back(), plan.arenas.saved + plan.arenas.replay);
+      EXPECT_EQ(activations.back(), plan.arenas.slot + plan.arenas.replay);
     }
     EXPECT_LT(saved[1], saved[0] * 9 / 10) << name;
     EXPECT_LT(saved[2], saved[1] / 4) << name;
@@ -96,11 +105,11 @@ TEST(Plan, RecomputingMoreKeepsLess) {
 
 TEST(Plan, MatmulsOfAStepAreThoseOfTheModel) {
   const ModelConfig config = recipe("llama31_8b");
-  const EnginePlan plan = plan_of(
+  const HostPlan plan = plan_of(
       config, 1, 1,
       {.batch = {.rows = 1, .seq_length = 1024, .table = DocumentTable::uniform, .document_capacity = 1}});
   const double weights =
-      static_cast<double>(config.parameter_count() - config.vocab_size * config.hidden_size -
+      static_cast<double>(parameter_count(config) - config.vocab_size * config.hidden_size -
                           config.hidden_size * (2 * config.layers + 1));
   EXPECT_DOUBLE_EQ(plan.operations.at("Matmul").cost.flops, 6 * weights * 1024);
   EXPECT_EQ(plan.operations.at("AttentionForward").calls, config.layers);
@@ -115,10 +124,12 @@ TEST(Plan, RealEngineStaysWithinIt) {
       for (DType dtype : {DType::f32, DType::bf16}) {
         SCOPED_TRACE(fmt::format("{} {} {}", family, static_cast<int>(recompute), name(dtype)));
         const ModelConfig config = testing::small_config(family);
-        SmallEngine engine(alone, config, {.micro_batch = 3, .dtype = dtype, .recompute = recompute}, 13);
+        SmallEngine engine(alone, config,
+                           {.micro_batch = 3, .micro_batches = 2, .dtype = dtype, .recompute = recompute},
+                           13);
         const auto rows = testing::random_rows(4, {1, 12, 0, 7, 3, 3}, 13, config.vocab_size);
-        for (std::int64_t step = 1; step <= 2; ++step) engine->train_step(engine.batch(rows), step, 1e-3);
-        engine->log_probabilities(testing::micro_batch_of(std::span(rows).first(3), 13));
+        for (std::int64_t step = 1; step <= 2; ++step) engine.step(engine.batch(rows), step, 1e-3);
+        engine.log_probabilities(testing::micro_batch_of(std::span(rows).first(3), 13));
         for (int kind = 0; kind < kMemoryKinds; ++kind)
           EXPECT_EQ(engine->memory().peak[static_cast<std::size_t>(kind)],
                     engine.plan().memory.peak[static_cast<std::size_t>(kind)])
@@ -131,28 +142,47 @@ TEST(Plan, RealEngineStaysWithinIt) {
 TEST(Plan, SmallerArenasAreTooSmall) {
   const HostGroup alone;
   const ModelConfig config = testing::small_config("qwen3");
-  const ProcessGrid grid(0, 1, {});
-  const EngineOptions options{
-      .dtype = DType::f32,
-      .batch = {.rows = 2, .seq_length = 13, .table = DocumentTable::uniform, .document_capacity = 2}};
+  const testing::SmallLayout layout{.micro_batch = 2};
+  const EngineOptions options = testing::small_options(
+      layout, {.rows = 2, .seq_length = 13, .table = DocumentTable::uniform, .document_capacity = 2});
   const auto rows = testing::random_rows(4, {1, 12}, 13, config.vocab_size);
-  const ArenaSizes planned = Engine::plan(config, grid, TensorParallel::Sequence::whole, options).arenas;
-  for (std::int64_t ArenaSizes::*arena : {&ArenaSizes::saved, &ArenaSizes::replay, &ArenaSizes::scratch}) {
+  const StepBatch batch{.counted_tokens = 13, .micro_batches = 1, .micro_batch = [&](std::int64_t) {
+                          return testing::micro_batch_of(rows, 13);
+                        }};
+  const ArenaSizes planned = Engine::plan(config, layout.on(0, 1), options).arenas;
+  for (std::int64_t ArenaSizes::*arena : {&ArenaSizes::slot, &ArenaSizes::replay, &ArenaSizes::scratch}) {
     ArenaSizes less = planned;
     less.*arena -= 256;
-    ParallelRuntime runtime =
-        make_runtime(alone, grid, config, TensorParallel::Sequence::whole, DeviceKind::cpu, 0, 1,
-                     ParallelRuntime::Bits::reproducible, nullptr);
+    ParallelRuntime runtime = ParallelRuntime::cpu(alone, layout.on(0, 1), config, 1);
     Engine engine(config, runtime, options, less);
     engine.initialize_random(1);
     EXPECT_ANY_THROW({
-      engine.train_step({.counted_tokens = 13,
-                         .micro_batches = 1,
-                         .micro_batch = [&](std::int64_t) { return testing::micro_batch_of(rows, 13); }},
-                        1, 1e-3);
-      engine.log_probabilities(testing::micro_batch_of(rows, 13));
+      engine.train_step(batch, 1, 1e-3);
+      engine.read_step();
+      engine.host().log_probabilities(batch, [](std::int64_t, std::span<const float>) {});
     });
   }
+}
+
+/// Stages of a pipeline hold micro-batches in flight: the first most, and each the layers that it has.
+TEST(Plan, PipelineStagesHoldWhatIsInFlight) {
+  const ModelConfig config = recipe("llama31_8b");
+  const HostOptions options{
+      .batch = {.rows = 1, .seq_length = 1024, .table = DocumentTable::uniform, .document_capacity = 1},
+      .micro_batches = 8,
+      .trains = {}};
+  std::vector<HostPlan> plans;
+  for (int stage = 0; stage < 4; ++stage)
+    plans.push_back(Engine::plan(config, {.grid = ProcessGrid(stage, 4, {.pipeline = 4})},
+                                 {.host = options, .optimizer = {}}));
+  for (int stage = 0; stage < 4; ++stage) {
+    const HostPlan& plan = plans[static_cast<std::size_t>(stage)];
+    EXPECT_EQ(plan.slots, 4 - stage);
+    EXPECT_EQ(peak(plan.memory, MemoryKind::activations), plan.slots * plan.arenas.slot + plan.arenas.replay);
+  }
+  std::int64_t weights = 0;
+  for (const HostPlan& plan : plans) weights += peak(plan.memory, MemoryKind::weights);
+  EXPECT_EQ(weights, 2 * parameter_count(config));
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ std::byte* allocate_aligned(std::int64_t bytes, std::string_view purpose);
 void release_aligned(std::byte* data);
 
 /// Runs operations at once on the calling thread and a pool of `threads` - 1 helpers.
-class CpuQueue final : public Queue {
+class CpuQueue : public Queue {
  public:
   explicit CpuQueue(int threads = 1);
   ~CpuQueue() override;

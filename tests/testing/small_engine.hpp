@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "verne/io/load.hpp"
+#include "verne/host/layout.hpp"
 #include "verne/train/engine.hpp"
-#include "verne/host/hardware.hpp"
+#include "whole_tensors.hpp"
 
 namespace verne::testing {
 
@@ -89,12 +89,35 @@ inline MicroBatch micro_batch_of(std::span<const Row> rows, std::int64_t seq_len
 }
 
 struct SmallLayout {
-  int tensor = 1;
+  int tensor = 1, context = 1, pipeline = 1, chunks = 1;
   TensorParallel::Sequence sequence = TensorParallel::Sequence::sharded;
-  std::int64_t micro_batch = 1;  ///< rows
+  std::int64_t micro_batch = 1;    ///< rows
+  std::int64_t micro_batches = 1;  ///< of a data rank in a step
   DType dtype = DType::f32;
   Recompute recompute = Recompute::none;
+  std::function<bool(std::string_view)> trains = {};
+
+  ParallelLayout on(int rank, int ranks) const {
+    return {.grid = ProcessGrid(rank, ranks, {.tensor = tensor, .context = context, .pipeline = pipeline}),
+            .sequence = tensor > 1 ? sequence : TensorParallel::Sequence::whole,
+            .chunks = chunks};
+  }
+  std::string text() const {
+    return fmt::format("TP{}{} CP{} PP{}x{}, {} x {} rows", tensor,
+                       sequence == TensorParallel::Sequence::whole ? " whole" : "", context, pipeline, chunks,
+                       micro_batches, micro_batch);
+  }
 };
+
+inline EngineOptions small_options(const SmallLayout& layout, const MicroBatchShape& shape) {
+  return {.host = {.dtype = layout.dtype,
+                   .recompute = layout.recompute,
+                   .batch = shape,
+                   .micro_batches = layout.micro_batches,
+                   .bucket_elements = 3'000,
+                   .trains = layout.trains},
+          .optimizer = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip_grad = 1}};
+}
 
 /// An engine over all ranks of `world` whose arenas are those of its plan.
 class SmallEngine {
@@ -102,15 +125,10 @@ class SmallEngine {
   SmallEngine(const HostGroup& world, const ModelConfig& config, const SmallLayout& layout,
               MicroBatchShape shape)
       : world_(world),
-        grid_(world.rank(), world.size(), {.tensor = layout.tensor}),
-        runtime_(make_runtime(world, grid_, config, layout.sequence, DeviceKind::cpu, 0, 1,
-                              ParallelRuntime::Bits::reproducible, nullptr)),
-        options_{.dtype = layout.dtype,
-                 .recompute = layout.recompute,
-                 .optimizer = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip_grad = 1},
-                 .batch = shape,
-                 .bucket_elements = 3'000},
-        plan_(Engine::plan(config, grid_, layout.sequence, options_)),
+        layout_(layout.on(world.rank(), world.size())),
+        runtime_(ParallelRuntime::cpu(world, layout_, config, 1)),
+        options_(small_options(layout, shape)),
+        plan_(Engine::plan(config, layout_, options_)),
         engine_(config, runtime_, options_, plan_.arenas) {
     engine_.initialize_random(5);
   }
@@ -120,59 +138,73 @@ class SmallEngine {
       : SmallEngine(
             world, config, layout,
             MicroBatchShape{.rows = layout.micro_batch,
-                            .seq_length = (length + layout.tensor - 1) / layout.tensor * layout.tensor,
+                            .seq_length = padded_length(layout.on(world.rank(), world.size()), length),
                             .table = DocumentTable::uniform,
                             .document_capacity = layout.micro_batch}) {}
   SmallEngine(const SmallEngine&) = delete;
 
   Engine* operator->() { return &engine_; }
+  Engine& engine() { return engine_; }
+  ModelHost& host() { return engine_.host(); }
   ParallelRuntime& runtime() { return runtime_; }
-  const EnginePlan& plan() const { return plan_; }
-  const ProcessGrid& grid() const { return grid_; }
+  const HostPlan& plan() const { return plan_; }
+  const ProcessGrid& grid() const { return layout_.grid; }
 
   /// This data rank's share of a global batch: consecutive rows, cut into micro-batches.
   StepBatch batch(std::span<const Row> rows) const {
-    const std::int64_t own = std::ssize(rows) / grid_.sizes().data, micro = options_.batch.rows;
-    require(own * grid_.sizes().data == std::ssize(rows) && own % micro == 0, "{} rows do not fit",
+    const std::int64_t own = std::ssize(rows) / grid().sizes().data, micro = options_.host.batch.rows;
+    require(own * grid().sizes().data == std::ssize(rows) && own % micro == 0, "{} rows do not fit",
             rows.size());
     const auto mine =
-        rows.subspan(static_cast<std::size_t>(grid_.data() * own), static_cast<std::size_t>(own));
+        rows.subspan(static_cast<std::size_t>(grid().data() * own), static_cast<std::size_t>(own));
     return {.counted_tokens = counted_tokens(rows),
             .micro_batches = own / micro,
-            .micro_batch = [mine, micro, length = options_.batch.seq_length](std::int64_t i) {
+            .micro_batch = [mine, micro, length = options_.host.batch.seq_length](std::int64_t i) {
               return micro_batch_of(
                   mine.subspan(static_cast<std::size_t>(i * micro), static_cast<std::size_t>(micro)), length);
             }};
   }
+  StepResult step(const StepBatch& batch, std::int64_t number, double learning_rate) {
+    engine_.train_step(batch, number, learning_rate);
+    return engine_.read_step();
+  }
+  /// Log-probabilities of one micro-batch, on all ranks of its pipeline.
+  std::vector<float> log_probabilities(const MicroBatch& batch) {
+    std::vector<float> all;
+    host().log_probabilities(
+        {.counted_tokens = 1, .micro_batches = 1, .micro_batch = [&](std::int64_t) { return batch; }},
+        [&](std::int64_t, std::span<const float> values) { all.assign(values.begin(), values.end()); });
+    return from_last_stage(std::move(all));
+  }
+  std::vector<float> from_last_stage(std::vector<float> values) const {
+    const HostGroup stages = world_.split(grid().pipeline_colour(), world_.rank());
+    std::string text(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+    text = stages.broadcast_text(std::move(text), stages.size() - 1);
+    values.resize(text.size() / sizeof(float));
+    std::memcpy(values.data(), text.data(), text.size());
+    return values;
+  }
 
   /// Logical tensors, whole on every rank.
   std::map<std::string, std::vector<double>> whole(const std::vector<TensorPart>& parts) {
-    struct Sink final : TensorSink {
-      std::map<std::string, std::vector<float>> all;
-      void write(const TensorInfo& tensor, std::int64_t offset, std::span<const std::byte> bytes) override {
-        auto& values = all[tensor.name];
-        values.resize(static_cast<std::size_t>(tensor.shape.count()));
-        std::memcpy(reinterpret_cast<std::byte*>(values.data()) + offset, bytes.data(), bytes.size());
-      }
-    } sink;
-    store_parts(world_, runtime_.compute(), parts, sink);
-    std::map<std::string, std::vector<double>> tensors;
-    for (const TensorPart& part : parts) {
-      const auto& own = sink.all[part.name];  // each piece lands on one rank alone
-      std::vector<double> values(static_cast<std::size_t>(part.shape.count()));
-      for (std::size_t i = 0; i < own.size(); ++i) values[i] = static_cast<double>(own[i]);
-      if (world_.size() > 1) world_.sum(std::span<double>(values));
-      tensors[part.name] = values;
-    }
-    return tensors;
+    return whole_tensors(world_, runtime_.compute(), parts);
+  }
+  std::map<std::string, std::vector<double>> gradients() {
+    return whole(host().store().gradient_parts(ParameterStore::Share::counted));
+  }
+  std::map<std::string, std::vector<double>> weights() {
+    return whole(host().weight_parts(DType::f32, ParameterStore::Share::counted));
+  }
+  std::map<std::string, std::vector<double>> state(OptimizerState which) {
+    return whole(engine_.optimizer_parts(which, ParameterStore::Share::counted));
   }
 
  private:
   const HostGroup& world_;
-  ProcessGrid grid_;
+  ParallelLayout layout_;
   ParallelRuntime runtime_;
   EngineOptions options_;
-  EnginePlan plan_;
+  HostPlan plan_;
   Engine engine_;
 };
 
@@ -186,11 +218,20 @@ inline double distance(const std::vector<double>& found, const std::vector<doubl
   return std::sqrt(square) / std::sqrt(norm);
 }
 
-/// The tensor sizes that a number of ranks allows.
-inline std::vector<int> tensor_sizes(int ranks) {
-  std::vector<int> sizes;
-  for (int tensor = 1; tensor <= ranks; tensor *= 2) sizes.push_back(tensor);
-  return sizes;
+/// Layouts that a number of ranks allows: every product of tensor, context and pipeline that divides it, and
+/// interleaved pipelines.
+inline std::vector<SmallLayout> small_layouts(int ranks, const ModelConfig& config) {
+  std::vector<SmallLayout> all;
+  for (int tensor = 1; tensor <= ranks; tensor *= 2)
+    for (int context = 1; tensor * context <= ranks; context *= 2)
+      for (int pipeline = 1; tensor * context * pipeline <= ranks; pipeline *= 2)
+        for (int chunks = 1; chunks <= (pipeline > 1 ? 2 : 1); ++chunks) {
+          const int model = tensor * context * pipeline;
+          if (ranks % model != 0 || pipeline * chunks > config.layers + 2 || config.heads % tensor != 0)
+            continue;
+          all.push_back({.tensor = tensor, .context = context, .pipeline = pipeline, .chunks = chunks});
+        }
+  return all;
 }
 
 }  // namespace verne::testing
