@@ -72,7 +72,7 @@ void Attention::forward(Step& step, Stream& stream, const RopeTable& rope, Saved
                                    .q = rotated_q,
                                    .k = rotated_k,
                                    .v = v,
-                                   .documents = step.batch.documents,
+                                   .layout = self_attention(step.batch.documents),
                                    .scale = 1 / std::sqrt(static_cast<double>(head_dim)),
                                    .window = window});
   output.forward(step, stream.buffer, saved.out.view({tokens, heads * head_dim}));
@@ -104,7 +104,7 @@ void Attention::backward(Step& step, const Tensor& dx, const RopeTable& rope, co
                                     .v = v,
                                     .out = saved.out,
                                     .log_sum_exp = saved.log_sum_exp,
-                                    .documents = step.batch.documents,
+                                    .layout = self_attention(step.batch.documents),
                                     .scale = 1 / std::sqrt(static_cast<double>(head_dim)),
                                     .window = window});
   rotate_back(step, dq, saved.q_rstd, q, q_norm, rope);

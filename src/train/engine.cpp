@@ -81,11 +81,9 @@ Engine::Engine(const ModelConfig& config, ParallelRuntime& runtime, const Engine
             .targets = targets_.tensor(),
             .positions = positions_.tensor(),
             .loss_mask = loss_mask_.tensor(),
-            .documents = {.kind = shape.table == DocumentTable::uniform ? DocumentLayout::Kind::uniform
-                                                                        : DocumentLayout::Kind::packed,
-                          .count = shape.document_capacity,
-                          .max_length = shape.seq_length,
-                          .starts = starts_.tensor()},
+            .documents = shape.table == DocumentTable::uniform
+                             ? uniform_documents(shape.document_capacity, shape.seq_length)
+                             : packed_documents(starts_.tensor(), shape.seq_length),
             .loss_scale = loss_scale_.tensor(),
             .loss_sum = loss_sum_.tensor(),
             .log_probability = log_probability_.tensor()};
