@@ -1,19 +1,14 @@
-// Attention graphs for cuDNN, by the cudnn-frontend headers, which only this file includes: they take a
-// minute to compile.
 #include "cuda/attention_cudnn.hpp"
 
-#include <cudnn_frontend.h>
+#include <cuda_runtime_api.h>
+#include <cudnn.h>
 
 #include <algorithm>
-#include <bit>
 #include <map>
-#include <memory>
-#include <set>
-#include <unordered_map>
+#include <tuple>
 #include <utility>
-#include <vector>
 
-#include "cuda/attention_own.hpp"
+#include "cuda/attention_plan.hpp"
 #include "cuda/libraries.hpp"
 #include "verne/base/checked.hpp"
 #include "verne/base/log.hpp"
@@ -22,10 +17,14 @@
 namespace verne::cuda {
 namespace {
 
-namespace fe = cudnn_frontend;
+using Direction = AttentionProblem::Direction;
+using Documents = AttentionProblem::Documents;
+using Tokens = AttentionProblem::Tokens;
 
 /// What cuDNN's reproducible backward may take at once.
 constexpr std::int64_t kDeterministicBytes = std::int64_t{5} << 29;
+/// Documents are not sorted by length below this.
+constexpr std::int64_t kShortDocument = 128;
 
 void check_cudnn(cudnnStatus_t status, std::string_view call) {
   if (status != CUDNN_STATUS_SUCCESS) {
@@ -33,27 +32,12 @@ void check_cudnn(cudnnStatus_t status, std::string_view call) {
   }
 }
 
-/// Names of a graph's tensors; those that carry offsets have them at kOffsets + their own.
-enum Uid : std::int64_t { kQ = 1, kK, kV, kOut, kStats, kDout, kDq, kDk, kDv, kLengths, kOffsets = 100 };
-
-/// What a plan depends on. Two problems with equal shapes run the same plan.
-struct Problem {
-  bool packed;
-  std::int64_t documents, length, tokens, heads, kv_heads, dim, window;
-  std::int64_t row_heads;  ///< query heads of the log_sum_exp buffer; `heads` may be a part of them
-  double scale;
-  /// Row strides in the order of the tensors' names; 0 where the direction has no such tensor.
-  std::vector<std::int64_t> strides;
-
-  /// The family shares one answer to whether cuDNN takes it.
-  std::vector<std::int64_t> family() const { return {packed, length, heads, kv_heads, dim, window}; }
-  std::vector<std::int64_t> key() const {
-    std::vector<std::int64_t> all = {
-        packed,   documents, length, tokens,    heads,
-        kv_heads, dim,       window, row_heads, std::bit_cast<std::int64_t>(scale)};
-    all.insert(all.end(), strides.begin(), strides.end());
-    return all;
-  }
+/// A tensor of the operation. A gathered one is written without gaps and then copied to its strided place.
+enum class Written : bool { in_place, gathered };
+struct Place {
+  std::int64_t uid;
+  Tensor tensor;
+  Written written = Written::in_place;
 };
 
 class AttentionLibrary final : public CudaLibrary {
@@ -69,152 +53,235 @@ class AttentionLibrary final : public CudaLibrary {
   AttentionLibrary(const AttentionLibrary&) = delete;
   AttentionLibrary& operator=(const AttentionLibrary&) = delete;
 
+  /// Without strides, which the caller adds. Of a document's keys those count that the window leaves visible
+  /// to its queries: at most queries + window − 1, the last ones.
   template <class Operation>
-  Problem problem(const Operation& op) const {
-    const DocumentLayout& documents = op.documents;
-    // Before 9.16 the backward needs a padding mask where the length is not a multiple of 128: documents then
-    // count as packed.
-    const bool padded = version_ < 91600 && documents.max_length % 128 != 0 && !documents.starts.empty();
-    return {.packed = documents.kind == DocumentLayout::Kind::packed || padded,
-            .documents = documents.count,
-            .length = documents.max_length,
-            .tokens = op.q.size(0),
-            .heads = op.q.size(1),
-            .kv_heads = op.k.size(1),
-            .dim = op.q.size(2),
-            .window = op.window < documents.max_length ? op.window : 0,
-            .row_heads = op.q.size(1),
-            .scale = op.scale,
-            .strides = {}};
+  AttentionProblem problem(const Operation& op, Direction direction) const {
+    const auto& [query, key] = op.layout;
+    const std::int64_t query_tokens = op.q.size(0), key_tokens = op.k.size(0);
+    const std::int64_t seen =
+        op.window > 0 ? std::min(key.max_length, query.max_length + op.window - 1) : key.max_length;
+    Documents documents = Documents::equal;
+    if (query.kind == DocumentLayout::Kind::packed) {
+      documents = Documents::ragged;
+    } else if (direction == Direction::backward && version_ < 91600 && seen % 128 != 0) {
+      documents = Documents::masked;  // the backward was wrong without a mask before 9.16
+    }
+    return {
+        .direction = direction,
+        .determinism = queue_.determinism(),
+        .documents = documents,
+        .tokens = is_self_attention(op.layout) && query_tokens == key_tokens ? Tokens::same : Tokens::apart,
+        .count = query.count,
+        .query_length = query.max_length,
+        .key_length = seen,
+        .key_pitch = key.pitch,
+        .query_tokens = query_tokens,
+        .key_tokens = key_tokens,
+        .heads = op.q.size(1),
+        .kv_heads = op.k.size(1),
+        .dim = op.q.size(2),
+        .value_dim = op.v.size(2),
+        .window = op.window < key.max_length ? op.window : 0,
+        .row_heads = op.q.size(1),
+        .scale = op.scale,
+        .strides = {}};
   }
 
   /// What is known without asking cuDNN.
-  bool candidate(const Problem& problem, DType dtype) const {
-    if (dtype != DType::bf16 || problem.dim % 8 != 0 || problem.length < 2 ||
-        refused_.contains(problem.family()))
-      return false;
-    return major_ >= 9 ? problem.dim <= 256 : !problem.packed && problem.dim <= 128;
+  bool candidate(const AttentionProblem& problem) const {
+    const std::int64_t dim = problem.dim, value_dim = problem.value_dim;
+    if (dim % 8 != 0 || value_dim % 8 != 0 || problem.query_length < 2) return false;
+    if (major_ < 9) return problem.documents != Documents::ragged && dim <= 128 && value_dim <= 128;
+    return dim <= 256 && value_dim <= 256 && widths_agree(dim, value_dim);
   }
 
-  struct Plan {
-    fe::graph::Graph graph;
-    std::int64_t workspace_bytes = 0;
-  };
-  enum class Direction { forward, backward };
-
-  /// A tensor of the operation. A gathered one is written without gaps and then copied to its strided place.
-  enum class Written : bool { in_place, gathered };
-  struct Place {
-    std::int64_t uid;
-    Tensor tensor;
-    Written written = Written::in_place;
-  };
-
-  /// Runs the problem, in pieces where the workspace asks for it. Gathered outputs and the tables of packed
+  /// Runs the problem, in pieces where the workspace asks for it. Gathered outputs and the tables of
   /// documents precede cuDNN's own workspace. Taken::no: there is no plan, and nothing has run.
-  Taken run(const Problem& whole, Direction direction, const Tensor& starts,
-            const std::vector<Place>& places) {
-    const auto [documents, kv_heads] = piece_of(whole, direction);
-    const std::int64_t group = whole.heads / whole.kv_heads, rest = whole.documents % documents;
-    Problem piece = whole;
-    piece.kv_heads = kv_heads;
-    piece.heads = kv_heads * group;
-    piece.documents = documents;
-    Plan* plan = plan_of(piece, direction);
-    piece.documents = rest;
-    Plan* rest_plan = rest > 0 ? plan_of(piece, direction) : plan;
-    if (!plan || !rest_plan) return Taken::no;
-
+  template <class Operation>
+  Taken run(const AttentionProblem& whole, const Operation& op, const std::vector<Place>& places) {
+    std::vector<Part> parts = parts_of(whole);
+    std::int64_t workspace = 0;
+    for (Part& part : parts) {
+      if (!plan(part)) return Taken::no;
+      workspace = std::max({workspace, part.plan->workspace_bytes(), part.rest_plan->workspace_bytes()});
+    }
+    const std::vector<OffsetTable> offsets =
+        whole.documents == Documents::ragged ? whole.offset_tables() : std::vector<OffsetTable>{};
     std::int64_t used = 0;
     const auto reserve = [&used](std::int64_t bytes) {
       return std::exchange(used, used + round_up<std::int64_t>(bytes, 256));
     };
-    std::vector<std::int64_t> gathered_at;
-    for (const Place& place : places) {
-      gathered_at.push_back(place.written == Written::gathered ? reserve(place.tensor.bytes()) : 0);
-    }
-    std::vector<std::int64_t> strides;
-    std::int64_t offsets_at = 0, lengths_at = 0;
-    if (whole.packed) {
-      strides = table_strides(whole);
-      offsets_at = reserve(std::ssize(strides) * (whole.documents + 1) * 8);
-      lengths_at = reserve(whole.documents * 4);
-    }
-    std::byte* memory = queue_.workspace(used + std::max(plan->workspace_bytes, rest_plan->workspace_bytes));
-    const Tensor offsets(memory + offsets_at, DType::i64, Shape{std::ssize(strides), whole.documents + 1});
-    const Tensor lengths(memory + lengths_at, DType::i32, Shape{whole.documents});
-    if (whole.packed) fill_document_tables(queue_, starts, strides, offsets, lengths);
-    queue_.use_device();
+    std::vector<std::int64_t> places_at, parts_at;
+    for (const Place& place : places)
+      places_at.push_back(place.written == Written::gathered ? reserve(place.tensor.bytes()) : 0);
+    for (const Part& part : parts)
+      parts_at.push_back(reserve(table_bytes(part.problem, std::ssize(offsets))));
+    std::byte* memory = queue_.workspace(used + workspace);
 
-    for (std::int64_t document = 0; document < whole.documents; document += documents) {
-      for (std::int64_t kv_head = 0; kv_head < whole.kv_heads; kv_head += kv_heads) {
-        std::unordered_map<std::int64_t, void*> pointers;
-        for (std::size_t i = 0; i < places.size(); ++i) {
-          const auto& [uid, tensor, written] = places[i];
-          std::byte* base = written == Written::gathered ? memory + gathered_at[i] : tensor.raw();
-          pointers[uid] =
-              base + bytes_of(tensor.dtype(), first_element(whole, uid, document, kv_head, group));
-        }
-        if (whole.packed) {
-          for (std::size_t i = 0; i < strides.size(); ++i) {
-            pointers[kOffsets + strides[i]] =
-                offsets.rows(static_cast<std::int64_t>(i), 1).raw() + 8 * document;
-          }
-          pointers[kLengths] = lengths.raw() + 4 * document;
-        }
-        Plan& now = document + documents <= whole.documents ? *plan : *rest_plan;
-        auto status = now.graph.execute(handle_, pointers, memory + used);
-        if (status.is_bad())
-          throw_system_error("cuDNN {}: attention failed: {}", version_, status.get_message());
-      }
+    std::vector<std::byte*> tensors;
+    for (std::size_t i = 0; i < places.size(); ++i) {
+      const bool gathered = places[i].written == Written::gathered;
+      tensors.push_back(gathered ? memory + places_at[i] : places[i].tensor.raw());
+    }
+    const std::int64_t hidden_keys =
+        whole.documents == Documents::ragged ? 0 : op.layout.key.max_length - whole.key_length;
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      DocumentTables tables = tables_at(memory + parts_at[i], parts[i], std::ssize(offsets));
+      if (whole.documents != Documents::equal)
+        fill_document_tables(queue_, op.layout, op.window, offsets, tables);
+      queue_.use_device();
+      execute(parts[i], tables, places, tensors, hidden_keys, memory + used);
     }
     for (std::size_t i = 0; i < places.size(); ++i) {
-      if (places[i].written == Written::gathered) scatter(places[i].tensor, memory + gathered_at[i]);
+      if (places[i].written == Written::gathered) scatter(places[i].tensor, tensors[i]);
     }
     return Taken::yes;
   }
 
  private:
-  using TensorPointer = std::shared_ptr<fe::graph::Tensor_attributes>;
-  using Plans = std::map<std::vector<std::int64_t>, std::unique_ptr<Plan>>;
+  /// Documents that run through the same plans, `documents` of them and `kv_heads` key/value heads at a time.
+  struct Part {
+    AttentionProblem problem;
+    std::int64_t longer_than = -1;  ///< its documents have more queries, those of later parts have not
+    std::int64_t documents = 0, kv_heads = 0;
+    AttentionPlan* plan = nullptr;
+    AttentionPlan* rest_plan = nullptr;  ///< for the documents that are left over
+  };
 
-  /// Null where cuDNN has none.
-  Plan* plan_of(const Problem& problem, Direction direction) {
-    auto& plans = direction == Direction::forward ? forward_ : backward_;
-    const auto key = problem.key();
-    auto found = plans.find(key);
-    if (found == plans.end()) found = plans.emplace(key, make_plan(problem, direction)).first;
-    return found->second.get();
+  /// Pairs of head sizes that cuDNN's backward computes right, which its forward must keep to as well.
+  /// Source: Transformer Engine's selection for Hopper.
+  bool widths_agree(std::int64_t dim, std::int64_t value_dim) const {
+    if (dim == value_dim || version_ < 91100 || (dim == 192 && value_dim == 128)) return true;
+    if (version_ < 91300 && dim > 128 && dim <= 192 && value_dim > 64 && value_dim <= 128) return false;
+    return dim < 128 || value_dim < 128;
   }
 
-  /// Documents and key/value heads that one call of cuDNN works on. Its reproducible backward keeps a matrix
-  /// of length × length bf16 for each document and query head, also for documents that are short or empty.
-  std::pair<std::int64_t, std::int64_t> piece_of(const Problem& problem, Direction direction) const {
-    if (direction == Direction::forward || queue_.determinism() == Determinism::fast) {
-      return {problem.documents, problem.kv_heads};
+  /// Bytes of the length × length matrix of bf16 that the reproducible backward keeps for each document and
+  /// query head, also for documents that are short or empty; of the query heads of one key/value head.
+  static std::int64_t matrix_bytes(const AttentionProblem& problem) {
+    return round_up<std::int64_t>(problem.query_length, 64) * round_up<std::int64_t>(problem.key_length, 64) *
+           2 * (problem.heads / problem.kv_heads);
+  }
+  static bool keeps_matrices(const AttentionProblem& problem) {
+    return problem.direction == Direction::backward && problem.determinism == Determinism::deterministic;
+  }
+
+  /// Where ragged documents would need more matrices than fit at once, they are sorted by length, in halves,
+  /// quarters …: long ones are few, since so many tokens there are not, and short ones have small matrices.
+  static std::vector<Part> parts_of(const AttentionProblem& whole) {
+    std::vector<Part> parts;
+    AttentionProblem rest = whole;
+    while (keeps_matrices(whole) && whole.documents == Documents::ragged &&
+           rest.count * rest.kv_heads * matrix_bytes(rest) > kDeterministicBytes) {
+      const std::int64_t half = rest.query_length / 2;
+      const std::int64_t long_ones = std::min(whole.count, whole.query_tokens / (half + 1));
+      if (half < kShortDocument || long_ones >= rest.count) break;
+      if (long_ones > 0) {
+        parts.push_back({.problem = rest, .longer_than = half});
+        parts.back().problem.count = long_ones;
+      }
+      rest.query_length = half;
+      if (whole.tokens == Tokens::same) rest.key_length = half;
     }
-    const std::int64_t side = round_up<std::int64_t>(problem.length, 64);
-    const std::int64_t kv_head_bytes = side * side * 2 * (problem.heads / problem.kv_heads);
-    const std::int64_t fitting = std::max<std::int64_t>(1, kDeterministicBytes / kv_head_bytes);
+    parts.push_back({.problem = rest, .longer_than = parts.empty() ? -1 : 0});
+    for (Part& part : parts) std::tie(part.documents, part.kv_heads) = piece_of(part.problem);
+    return parts;
+  }
+
+  /// Documents and key/value heads that one call of cuDNN works on.
+  static std::pair<std::int64_t, std::int64_t> piece_of(const AttentionProblem& problem) {
+    if (!keeps_matrices(problem)) return {problem.count, problem.kv_heads};
+    const std::int64_t fitting = std::max<std::int64_t>(1, kDeterministicBytes / matrix_bytes(problem));
     if (fitting >= problem.kv_heads)
-      return {std::min(problem.documents, fitting / problem.kv_heads), problem.kv_heads};
+      return {std::min(problem.count, fitting / problem.kv_heads), problem.kv_heads};
     std::int64_t kv_heads = fitting;
     while (problem.kv_heads % kv_heads != 0) --kv_heads;
     return {1, kv_heads};
   }
 
-  /// Where a piece begins in a tensor. Packed documents begin where the tables say.
-  static std::int64_t first_element(const Problem& problem, std::int64_t uid, std::int64_t document,
-                                    std::int64_t kv_head, std::int64_t group) {
-    const std::int64_t token = problem.packed ? 0 : document * problem.length;
-    if (uid == kStats) {
-      return problem.packed
-                 ? kv_head * group
-                 : document * problem.row_heads * problem.length + kv_head * group * problem.length;
+  /// Whether cuDNN has the part's plans.
+  bool plan(Part& part) {
+    AttentionProblem piece = part.problem;
+    piece.kv_heads = part.kv_heads;
+    piece.heads = part.kv_heads * (part.problem.heads / part.problem.kv_heads);
+    piece.count = part.documents;
+    part.plan = part.rest_plan = plan_of(piece);
+    piece.count = part.problem.count % part.documents;
+    if (part.plan && piece.count > 0) part.rest_plan = plan_of(piece);
+    return part.plan && part.rest_plan;
+  }
+
+  /// Null where cuDNN has none.
+  AttentionPlan* plan_of(const AttentionProblem& problem) {
+    std::vector<std::int64_t> key = problem.key();
+    const auto found = plans_.find(key);
+    if (found != plans_.end()) return found->second.get();
+    queue_.use_device();
+    std::string refusal;
+    std::unique_ptr<AttentionPlan> plan = make_attention_plan(handle_, problem, refusal);
+    const std::string text = fmt::format(
+        "{} attention of {} {} documents of at most {} queries and {} keys, {}/{} heads of {} and {}, "
+        "window {}",
+        problem.direction == Direction::forward ? "forward" : "backward", problem.count,
+        problem.documents == Documents::ragged ? "packed" : "equal", problem.query_length, problem.key_length,
+        problem.heads, problem.kv_heads, problem.dim, problem.value_dim, problem.window);
+    if (plan) {
+      log_debug("cuDNN {}: {}: {} bytes of workspace", version_, text, plan->workspace_bytes());
+    } else {
+      log_warning("cuDNN {} takes no {}: {}; a slower kernel runs instead", version_, text, refusal);
     }
-    const bool kv = uid == kK || uid == kV || uid == kDk || uid == kDv;
-    return token * problem.strides[static_cast<std::size_t>(uid - kQ)] +
-           (kv ? kv_head : kv_head * group) * problem.dim;
+    return plans_.emplace(std::move(key), std::move(plan)).first->second.get();
+  }
+
+  static std::int64_t table_bytes(const AttentionProblem& problem, std::int64_t offset_tables) {
+    if (problem.documents == Documents::equal) return 0;
+    return offset_tables * (problem.count + 1) * 8 + 2 * problem.count * 4;
+  }
+  static DocumentTables tables_at(std::byte* memory, const Part& part, std::int64_t offset_tables) {
+    const std::int64_t count = part.problem.count;
+    std::byte* lengths = memory + offset_tables * (count + 1) * 8;
+    return {.longer_than = part.longer_than,
+            .longest = part.problem.query_length,
+            .offsets = Tensor(memory, DType::i64, Shape{offset_tables, count + 1}),
+            .queries = Tensor(lengths, DType::i32, Shape{count}),
+            .keys = Tensor(lengths + count * 4, DType::i32, Shape{count})};
+  }
+
+  /// Calls cuDNN for each piece of the part.
+  void execute(const Part& part, const DocumentTables& tables, const std::vector<Place>& places,
+               const std::vector<std::byte*>& tensors, std::int64_t hidden_keys, std::byte* workspace) {
+    const AttentionProblem& problem = part.problem;
+    for (std::int64_t document = 0; document < problem.count; document += part.documents) {
+      for (std::int64_t kv_head = 0; kv_head < problem.kv_heads; kv_head += part.kv_heads) {
+        std::unordered_map<std::int64_t, void*> pointers;
+        for (std::size_t i = 0; i < places.size(); ++i) {
+          const std::int64_t element = first_element(problem, places[i].uid, document, kv_head, hidden_keys);
+          pointers[places[i].uid] = tensors[i] + bytes_of(places[i].tensor.dtype(), element);
+        }
+        if (problem.documents != Documents::equal) {
+          pointers[kQueries] = tables.queries.raw() + 4 * document;
+          if (problem.tokens == Tokens::apart) pointers[kKeys] = tables.keys.raw() + 4 * document;
+          for (std::int64_t i = 0; i < tables.offsets.size(0); ++i)
+            pointers[kOffsets + i] = tables.offsets.rows(i, 1).raw() + 8 * document;
+        }
+        const bool whole_piece = document + part.documents <= problem.count;
+        (whole_piece ? part.plan : part.rest_plan)->execute(handle_, pointers, workspace);
+      }
+    }
+  }
+
+  /// Where a piece begins in a tensor. Ragged documents begin where the tables say.
+  static std::int64_t first_element(const AttentionProblem& problem, std::int64_t uid, std::int64_t document,
+                                    std::int64_t kv_head, std::int64_t hidden_keys) {
+    const bool ragged = problem.documents == Documents::ragged;
+    const std::int64_t head = kv_head * (problem.heads / problem.kv_heads);
+    if (uid == kStats) return ragged ? head : (document * problem.row_heads + head) * problem.query_length;
+    const bool of_keys = AttentionProblem::of_keys(uid);
+    std::int64_t token = 0;
+    if (!ragged)
+      token = of_keys ? document * problem.key_pitch + hidden_keys : document * problem.query_length;
+    return token * problem.stride(uid) + (of_keys ? kv_head : head) * problem.width(uid);
   }
 
   void scatter(const Tensor& to, const std::byte* from) const {
@@ -228,196 +295,64 @@ class AttentionLibrary final : public CudaLibrary {
         "cudaMemcpy2DAsync");
   }
 
-  /// The distinct factors from a document's start to its offset in a tensor: row strides, and heads for the
-  /// statistics.
-  static std::vector<std::int64_t> table_strides(const Problem& problem) {
-    std::set<std::int64_t> distinct(problem.strides.begin(), problem.strides.end());
-    distinct.insert(problem.row_heads);
-    distinct.erase(0);
-    return {distinct.begin(), distinct.end()};
-  }
-
-  std::unique_ptr<Plan> make_plan(const Problem& problem, Direction direction) {
-    auto plan = std::make_unique<Plan>();
-    plan->graph.set_io_data_type(fe::DataType_t::BFLOAT16)
-        .set_intermediate_data_type(fe::DataType_t::FLOAT)
-        .set_compute_data_type(fe::DataType_t::FLOAT);
-    queue_.use_device();
-    if (direction == Direction::forward) {
-      describe_forward(plan->graph, problem);
-    } else {
-      describe_backward(plan->graph, problem);
-    }
-    auto status = plan->graph.build(handle_, {fe::HeurMode_t::A});
-    if (status.is_bad()) {
-      log_warning(
-          "cuDNN {} takes no {} attention of {} documents of at most {} tokens, {}/{} heads of {}, window "
-          "{}: {}; "
-          "a slower kernel runs instead",
-          version_, direction == Direction::forward ? "forward" : "backward",
-          problem.packed ? "packed" : "equal", problem.length, problem.heads, problem.kv_heads, problem.dim,
-          problem.window, status.get_message());
-      if (direction == Direction::forward) refused_.insert(problem.family());
-      return nullptr;
-    }
-    plan->workspace_bytes = plan->graph.get_workspace_size();
-    log_debug(
-        "cuDNN {} attention plan: {} of {} documents of at most {} tokens, {} heads of {}: {} bytes of "
-        "workspace",
-        version_, direction == Direction::forward ? "forward" : "backward", problem.documents, problem.length,
-        problem.heads, problem.dim, plan->workspace_bytes);
-    return plan;
-  }
-
-  /// Offsets of packed documents, one tensor for each distinct stride.
-  using Offsets = std::map<std::int64_t, TensorPointer>;
-  static Offsets describe_offsets(fe::graph::Graph& graph, const Problem& problem) {
-    Offsets offsets;
-    if (!problem.packed) return offsets;
-    for (const std::int64_t stride : table_strides(problem)) {
-      offsets[stride] = graph.tensor(fe::graph::Tensor_attributes()
-                                         .set_uid(kOffsets + stride)
-                                         .set_dim({problem.documents + 1, 1, 1, 1})
-                                         .set_stride({1, 1, 1, 1})
-                                         .set_data_type(fe::DataType_t::INT64));
-    }
-    return offsets;
-  }
-
-  /// A tensor [documents, heads, length, dim] over token rows of the given stride.
-  static fe::graph::Tensor_attributes attributes(const Problem& problem, std::int64_t uid, std::int64_t heads,
-                                                 const Offsets& offsets) {
-    const std::int64_t stride = problem.strides[static_cast<std::size_t>(uid - kQ)];
-    auto tensor = fe::graph::Tensor_attributes()
-                      .set_uid(uid)
-                      .set_dim({problem.documents, heads, problem.length, problem.dim})
-                      .set_stride({problem.length * stride, problem.dim, stride, 1})
-                      .set_data_type(fe::DataType_t::BFLOAT16);
-    if (problem.packed) tensor.set_ragged_offset(offsets.at(stride));
-    return tensor;
-  }
-  /// log_sum_exp: [documents, heads, length] where documents are equal, [tokens, heads] where they are
-  /// packed.
-  static fe::graph::Tensor_attributes statistics(const Problem& problem, const Offsets& offsets) {
-    auto tensor = fe::graph::Tensor_attributes()
-                      .set_uid(kStats)
-                      .set_dim({problem.documents, problem.heads, problem.length, 1})
-                      .set_data_type(fe::DataType_t::FLOAT);
-    const std::int64_t heads = problem.row_heads, length = problem.length;
-    if (problem.packed) {
-      tensor.set_stride({heads * length, 1, heads, 1}).set_ragged_offset(offsets.at(heads));
-    } else {
-      tensor.set_stride({heads * length, length, 1, 1});
-    }
-    return tensor;
-  }
-  /// Gives an output the layout that `like` describes.
-  static void place(const TensorPointer& output, fe::graph::Tensor_attributes like) {
-    output->set_output(true)
-        .set_uid(like.get_uid())
-        .set_dim(like.get_dim())
-        .set_stride(like.get_stride())
-        .set_data_type(like.get_data_type());
-    if (like.get_ragged_offset()) output->set_ragged_offset(like.get_ragged_offset());
-  }
-
-  template <class Attributes>
-  static void describe_mask(fe::graph::Graph& graph, Attributes& sdpa, const Problem& problem) {
-    sdpa.set_diagonal_alignment(fe::DiagonalAlignment_t::TOP_LEFT).set_diagonal_band_right_bound(0);
-    if (problem.window > 0) sdpa.set_diagonal_band_left_bound(static_cast<int>(problem.window));
-    if (!problem.packed) return;
-    const auto lengths = graph.tensor(fe::graph::Tensor_attributes()
-                                          .set_uid(kLengths)
-                                          .set_dim({problem.documents, 1, 1, 1})
-                                          .set_stride({1, 1, 1, 1})
-                                          .set_data_type(fe::DataType_t::INT32));
-    sdpa.set_padding_mask(true).set_seq_len_q(lengths).set_seq_len_kv(lengths);
-  }
-
-  static void describe_forward(fe::graph::Graph& graph, const Problem& problem) {
-    const Offsets offsets = describe_offsets(graph, problem);
-    auto sdpa = fe::graph::SDPA_attributes().set_name("attention").set_generate_stats(true);
-    sdpa.set_attn_scale(static_cast<float>(problem.scale));
-    describe_mask(graph, sdpa, problem);
-    const auto [out, stats] =
-        graph.sdpa(graph.tensor(attributes(problem, kQ, problem.heads, offsets)),
-                   graph.tensor(attributes(problem, kK, problem.kv_heads, offsets)),
-                   graph.tensor(attributes(problem, kV, problem.kv_heads, offsets)), sdpa);
-    place(out, attributes(problem, kOut, problem.heads, offsets));
-    place(stats, statistics(problem, offsets));
-  }
-
-  void describe_backward(fe::graph::Graph& graph, const Problem& problem) const {
-    const Offsets offsets = describe_offsets(graph, problem);
-    auto sdpa = fe::graph::SDPA_backward_attributes().set_name("attention_backward");
-    sdpa.set_attn_scale(static_cast<float>(problem.scale));
-    sdpa.set_deterministic_algorithm(queue_.determinism() == Determinism::deterministic);
-    // Bounds the workspace by the tokens that there are instead of documents · length.
-    if (problem.packed && problem.dim % 16 == 0) {
-      sdpa.set_max_total_seq_len_q(problem.tokens).set_max_total_seq_len_kv(problem.tokens);
-    }
-    describe_mask(graph, sdpa, problem);
-    const auto tensor = [&](std::int64_t uid, std::int64_t heads) {
-      return graph.tensor(attributes(problem, uid, heads, offsets));
-    };
-    const auto [dq, dk, dv] =
-        graph.sdpa_backward(tensor(kQ, problem.heads), tensor(kK, problem.kv_heads),
-                            tensor(kV, problem.kv_heads), tensor(kOut, problem.heads),
-                            tensor(kDout, problem.heads), graph.tensor(statistics(problem, offsets)), sdpa);
-    place(dq, attributes(problem, kDq, problem.heads, offsets));
-    place(dk, attributes(problem, kDk, problem.kv_heads, offsets));
-    place(dv, attributes(problem, kDv, problem.kv_heads, offsets));
-  }
-
   CudaQueue& queue_;
   std::int64_t version_;
   int major_ = 0;
   cudnnHandle_t handle_ = nullptr;
-  Plans forward_, backward_;
-  std::set<std::vector<std::int64_t>> refused_;  // families whose forward cuDNN does not take
+  std::map<std::vector<std::int64_t>, std::unique_ptr<AttentionPlan>> plans_;
 };
 
 AttentionLibrary& library(CudaQueue& queue) {
   return library_of<AttentionLibrary>(queue, &CudaLibraries::attention);
 }
 
+/// cuDNN moves 16 bytes at once.
+bool aligned(const std::vector<Place>& places) {
+  return std::all_of(places.begin(), places.end(), [](const Place& place) {
+    return place.uid == kStats || (reinterpret_cast<std::uintptr_t>(place.tensor.raw()) % 16 == 0 &&
+                                   bytes_of(place.tensor.dtype(), place.tensor.stride()) % 16 == 0);
+  });
+}
+
 }  // namespace
 
 Taken cudnn_attention_forward(CudaQueue& queue, const AttentionForward& op) {
-  if (op.q.dtype() != DType::bf16) return Taken::no;
+  const std::vector<Place> places = {
+      {kQ, op.q}, {kK, op.k}, {kV, op.v}, {kOut, op.out}, {kStats, op.log_sum_exp}};
+  if (op.q.dtype() != DType::bf16 || !aligned(places)) return Taken::no;
   AttentionLibrary& cudnn = library(queue);
-  Problem problem = cudnn.problem(op);
-  if (!cudnn.candidate(problem, op.q.dtype())) return Taken::no;
+  AttentionProblem problem = cudnn.problem(op, Direction::forward);
+  if (!cudnn.candidate(problem)) return Taken::no;
   problem.strides = {op.q.stride(), op.k.stride(), op.v.stride(), op.out.stride()};
-  return cudnn.run(problem, AttentionLibrary::Direction::forward, op.documents.starts,
-                   {{kQ, op.q}, {kK, op.k}, {kV, op.v}, {kOut, op.out}, {kStats, op.log_sum_exp}});
-}
-
-Taken cudnn_forward_taken(CudaQueue& queue, const AttentionBackward& op) {
-  if (op.q.dtype() != DType::bf16) return Taken::no;
-  AttentionLibrary& cudnn = library(queue);
-  return cudnn.candidate(cudnn.problem(op), op.q.dtype()) ? Taken::yes : Taken::no;
+  return cudnn.run(problem, op, places);
 }
 
 Taken cudnn_attention_backward(CudaQueue& queue, const AttentionBackward& op) {
-  if (cudnn_forward_taken(queue, op) == Taken::no) return Taken::no;
+  std::vector<Place> places = {
+      {kQ, op.q},       {kK, op.k},   {kV, op.v},   {kOut, op.out}, {kStats, op.log_sum_exp},
+      {kDout, op.dout}, {kDq, op.dq}, {kDk, op.dk}, {kDv, op.dv}};
+  if (op.q.dtype() != DType::bf16 || !aligned(places)) return Taken::no;
   AttentionLibrary& cudnn = library(queue);
-  Problem problem = cudnn.problem(op);
+  AttentionProblem problem = cudnn.problem(op, Direction::backward);
+  if (!cudnn.candidate(problem)) return Taken::no;
   problem.strides = {op.q.stride(),    op.k.stride(),  op.v.stride(),  op.out.stride(), 0,
                      op.dout.stride(), op.dq.stride(), op.dk.stride(), op.dv.stride()};
-  // With packed documents and grouped queries the workspace holds dk and dv of every query head, at dk's row
+  // With ragged documents and grouped queries the workspace holds dk and dv of every query head, at their row
   // stride times the group: slices of a wide buffer would blow it up.
-  using Written = AttentionLibrary::Written;
-  const auto place = [&](std::int64_t uid, const Tensor& to) -> AttentionLibrary::Place {
-    const std::int64_t width = problem.kv_heads * problem.dim;
-    if (!problem.packed || problem.heads == problem.kv_heads || to.stride() == width) return {uid, to};
-    problem.strides[static_cast<std::size_t>(uid - kQ)] = width;
-    return {uid, to, Written::gathered};
-  };
-  const std::vector<AttentionLibrary::Place> places = {
-      {kQ, op.q},       {kK, op.k},   {kV, op.v},        {kOut, op.out},   {kStats, op.log_sum_exp},
-      {kDout, op.dout}, {kDq, op.dq}, place(kDk, op.dk), place(kDv, op.dv)};
-  return cudnn.run(problem, AttentionLibrary::Direction::backward, op.documents.starts, places);
+  for (Place& place : places) {
+    if (place.uid != kDk && place.uid != kDv) continue;
+    const std::int64_t width = problem.kv_heads * problem.width(place.uid);
+    if (problem.documents != Documents::ragged || problem.heads == problem.kv_heads ||
+        place.tensor.stride() == width)
+      continue;
+    problem.strides[static_cast<std::size_t>(place.uid - kQ)] = width;
+    place.written = Written::gathered;
+  }
+  const Taken taken = cudnn.run(problem, op, places);
+  // cuDNN writes the keys of the documents' queries alone.
+  if (taken == Taken::yes && problem.tokens == Tokens::apart)
+    zero_unseen_keys(queue, op.layout, op.window, op.dk, op.dv);
+  return taken;
 }
 
 }  // namespace verne::cuda

@@ -62,19 +62,16 @@ BENCHMARK(matmul)
 
 struct Heads {
   Tensor q, k, v, out, log_sum_exp;
-  DocumentLayout documents;
+  AttentionLayout layout;
 };
 Heads heads(Setting& setting, DType type, std::int64_t length) {
   const std::int64_t heads = 8, kv_heads = 4, dim = 64;
-  const Tensor starts = setting.zeros(DType::i32, {2});
-  starts.data<std::int32_t>()[1] = static_cast<std::int32_t>(length);
   return {.q = setting.normal(type, {length, heads, dim}),
           .k = setting.normal(type, {length, kv_heads, dim}),
           .v = setting.normal(type, {length, kv_heads, dim}),
           .out = setting.zeros(type, {length, heads, dim}),
           .log_sum_exp = setting.zeros(DType::f32, {length * heads}),
-          .documents = {
-              .kind = DocumentLayout::Kind::uniform, .count = 1, .max_length = length, .starts = starts}};
+          .layout = self_attention(uniform_documents(1, length))};
 }
 
 void attention_forward(benchmark::State& state) {
@@ -85,7 +82,7 @@ void attention_forward(benchmark::State& state) {
                                           .q = h.q,
                                           .k = h.k,
                                           .v = h.v,
-                                          .documents = h.documents,
+                                          .layout = h.layout,
                                           .scale = 0.125});
 }
 void attention_backward(benchmark::State& state) {
@@ -96,7 +93,7 @@ void attention_backward(benchmark::State& state) {
                                       .q = h.q,
                                       .k = h.k,
                                       .v = h.v,
-                                      .documents = h.documents,
+                                      .layout = h.layout,
                                       .scale = 0.125});
   setting.measure(state, AttentionBackward{.dq = setting.zeros(storage(state), h.q.shape()),
                                            .dk = setting.zeros(storage(state), h.k.shape()),
@@ -107,7 +104,7 @@ void attention_backward(benchmark::State& state) {
                                            .v = h.v,
                                            .out = h.out,
                                            .log_sum_exp = h.log_sum_exp,
-                                           .documents = h.documents,
+                                           .layout = h.layout,
                                            .scale = 0.125});
 }
 BENCHMARK(attention_forward)

@@ -24,6 +24,8 @@ struct OpCase {
   friend void PrintTo(const OpCase& one, std::ostream* out) { *out << one.name; }
 };
 
+enum class Rows { contiguous, strided };
+
 /// Of float32 and bf16 storage, statistics and parameter gradients are float32.
 inline DType statistics_type(DType storage) {
   return storage == DType::f64 ? DType::f64 : DType::f32;
@@ -32,7 +34,7 @@ inline DType statistics_type(DType storage) {
 inline std::vector<OpCase> norm_cases();         // cases_norm.hpp
 inline std::vector<OpCase> rope_cases();         // cases_norm.hpp
 inline std::vector<OpCase> matmul_cases();       // cases_matmul.hpp
-inline std::vector<OpCase> attention_cases();    // cases_matmul.hpp
+inline std::vector<OpCase> attention_cases();    // cases_attention.hpp
 inline std::vector<OpCase> elementwise_cases();  // cases_elementwise.hpp
 inline std::vector<OpCase> vocabulary_cases();   // cases_vocabulary.hpp: embedding and cross-entropy
 inline std::vector<OpCase> optimizer_cases();    // cases_elementwise.hpp
@@ -48,6 +50,7 @@ inline std::vector<OpCase> op_cases() {
 
 }  // namespace verne::testing
 
+#include "cases_attention.hpp"
 #include "cases_elementwise.hpp"
 #include "cases_matmul.hpp"
 #include "cases_norm.hpp"

@@ -283,73 +283,112 @@ void bench_matmul(Bench& b) {
   }
 }
 
-void bench_attention(Bench& b, const std::string& suffix) {
-  const Tensor qkv = b.random(DType::bf16, {kTokens, kQkv}), dqkv = b.make(DType::bf16, {kTokens, kQkv});
-  const auto slice = [](const Tensor& rows, std::int64_t first, std::int64_t heads) {
-    return rows.columns(first * kHeadDim, heads * kHeadDim).view({kTokens, heads, kHeadDim});
+/// Documents of one attention: of queries and, where those are not the same tokens, of keys.
+struct AttentionBench {
+  std::string name;
+  std::int64_t kv_heads, dim, value_dim, window;
+  DocumentLayout::Kind kind;
+  std::vector<std::int32_t> query_starts, key_starts;  ///< key_starts empty: the queries'
+};
+
+/// Pairs that are visible.
+double pairs_of(const AttentionBench& bench) {
+  const std::vector<std::int32_t>& keys = bench.key_starts.empty() ? bench.query_starts : bench.key_starts;
+  double pairs = 0;
+  for (std::size_t i = 1; i < keys.size(); ++i) {
+    pairs += static_cast<double>(visible_pairs(bench.query_starts[i] - bench.query_starts[i - 1],
+                                               keys[i] - keys[i - 1], bench.window));
+  }
+  return pairs;
+}
+
+DocumentLayout documents_of(Bench& b, DocumentLayout::Kind kind, const std::vector<std::int32_t>& starts) {
+  std::int64_t longest = 0;
+  for (std::size_t i = 1; i < starts.size(); ++i)
+    longest = std::max<std::int64_t>(longest, starts[i] - starts[i - 1]);
+  if (kind == DocumentLayout::Kind::uniform) return uniform_documents(std::ssize(starts) - 1, longest);
+  return packed_documents(b.of(Shape{std::ssize(starts)}, starts), longest);
+}
+
+void bench_attention(Bench& b, const AttentionBench& bench, const std::string& suffix) {
+  const bool self = bench.key_starts.empty();
+  const DocumentLayout query = documents_of(b, bench.kind, bench.query_starts);
+  const AttentionLayout layout =
+      self ? self_attention(query) : AttentionLayout{query, documents_of(b, bench.kind, bench.key_starts)};
+  const std::int64_t queries = bench.query_starts.back(), keys = self ? queries : bench.key_starts.back();
+  const std::int64_t q_width = kHeads * bench.dim, k_width = bench.kv_heads * bench.dim,
+                     v_width = bench.kv_heads * bench.value_dim;
+  // Self-attention as the layers have it: slices of one merged buffer.
+  const auto three = [&](const std::function<Tensor(Shape)>& make) {
+    const Tensor kv = make({keys, (self ? q_width : 0) + k_width + v_width});
+    const Tensor q = self ? kv.columns(0, q_width) : make({queries, q_width});
+    const std::int64_t first = self ? q_width : 0;
+    return std::array<Tensor, 3>{
+        q.view({queries, kHeads, bench.dim}),
+        kv.columns(first, k_width).view({keys, bench.kv_heads, bench.dim}),
+        kv.columns(first + k_width, v_width).view({keys, bench.kv_heads, bench.value_dim})};
   };
-  const Tensor out = b.make(DType::bf16, {kTokens, kHeads, kHeadDim}),
-               dout = b.random(DType::bf16, {kTokens, kHeads, kHeadDim});
-  const Tensor lse = b.make(DType::f32, {kTokens * kHeads});
-  struct Layout {
-    std::string name;
-    DocumentLayout::Kind kind;
-    std::vector<std::int32_t> starts;
-    std::int64_t max_length, window;
-  };
+  const auto [q, k, v] = three([&](Shape shape) { return b.random(DType::bf16, shape); });
+  const auto [dq, dk, dv] = three([&](Shape shape) { return b.make(DType::bf16, shape); });
+  const Shape values{queries, kHeads, bench.value_dim};
+  const Tensor out = b.make(DType::bf16, values), dout = b.random(DType::bf16, values);
+  const Tensor lse = b.make(DType::f32, {queries * kHeads});
+  const AttentionForward forward{.out = out,
+                                 .log_sum_exp = lse,
+                                 .q = q,
+                                 .k = k,
+                                 .v = v,
+                                 .layout = layout,
+                                 .scale = 0.088388,
+                                 .window = bench.window};
+  // An operation does not know packed documents' lengths, which are on the device, and counts at most.
+  const double width = static_cast<double>(bench.dim + bench.value_dim);
+  const double part = 2 * pairs_of(bench) * static_cast<double>(kHeads) * width / forward.cost().flops;
+  b.time("AttentionForward, " + bench.name + suffix, forward, part);
+  b.time("AttentionBackward, " + bench.name + suffix,
+         AttentionBackward{.dq = dq,
+                           .dk = dk,
+                           .dv = dv,
+                           .dout = dout,
+                           .q = q,
+                           .k = k,
+                           .v = v,
+                           .out = out,
+                           .log_sum_exp = lse,
+                           .layout = layout,
+                           .scale = forward.scale,
+                           .window = bench.window},
+         part);
+  const std::int64_t scratch = b.queue().memory().peak[static_cast<std::size_t>(MemoryKind::scratch)];
+  fmt::print("{:<44} {:>9.1f} MB peak of scratch and workspace\n", "", static_cast<double>(scratch) / 1e6);
+}
+
+void bench_attentions(Bench& b, const std::string& suffix) {
+  if (!b.wanted("Attention")) return;
+  using enum DocumentLayout::Kind;
+  const std::vector<std::int32_t> two{0, 4096, 8192}, eight{0, 40, 300, 1100, 2000, 3500, 4000, 4192, 8192};
   std::vector<std::int32_t> roomy{0, 40, 300, 1100, 2000, 3500, 4192};
   roomy.resize(65, kTokens);
-  const std::vector<Layout> layouts{
-      {"2 documents of 4096", DocumentLayout::Kind::uniform, {0, 4096, 8192}, 4096, 0},
-      {"2 documents of 4096, window 1024", DocumentLayout::Kind::uniform, {0, 4096, 8192}, 4096, 1024},
-      {"8 packed documents",
-       DocumentLayout::Kind::packed,
-       {0, 40, 300, 1100, 2000, 3500, 4000, 4192, 8192},
-       4096,
-       0},
-      {"7 packed documents, room for 64", DocumentLayout::Kind::packed, roomy, 4096, 0}};
-  for (const Layout& layout : layouts) {
-    const DocumentLayout documents{.kind = layout.kind,
-                                   .count = std::ssize(layout.starts) - 1,
-                                   .max_length = layout.max_length,
-                                   .starts = b.of(Shape{std::ssize(layout.starts)}, layout.starts)};
-    AttentionForward forward{.out = out,
-                             .log_sum_exp = lse,
-                             .q = slice(qkv, 0, kHeads),
-                             .k = slice(qkv, kHeads, kKvHeads),
-                             .v = slice(qkv, kHeads + kKvHeads, kKvHeads),
-                             .documents = documents,
-                             .scale = 0.088388,
-                             .window = layout.window};
-    if (!b.wanted("Attention")) continue;
-    // An operation does not know the starts, which are on the device: its cost takes packed documents for
-    // long ones.
-    double part = 1;
-    if (layout.kind == DocumentLayout::Kind::packed) {
-      double squares = 0;
-      for (std::size_t i = 1; i < layout.starts.size(); ++i) {
-        const double length = layout.starts[i] - layout.starts[i - 1];
-        squares += length * length;
-      }
-      part = squares / static_cast<double>(kTokens * layout.max_length);
-    }
-    b.time("AttentionForward, " + layout.name + suffix, forward, part);
-    b.time("AttentionBackward, " + layout.name + suffix,
-           AttentionBackward{.dq = slice(dqkv, 0, kHeads),
-                             .dk = slice(dqkv, kHeads, kKvHeads),
-                             .dv = slice(dqkv, kHeads + kKvHeads, kKvHeads),
-                             .dout = dout,
-                             .q = forward.q,
-                             .k = forward.k,
-                             .v = forward.v,
-                             .out = out,
-                             .log_sum_exp = lse,
-                             .documents = documents,
-                             .scale = forward.scale,
-                             .window = layout.window},
-           part);
-    const std::int64_t scratch = b.queue().memory().peak[static_cast<std::size_t>(MemoryKind::scratch)];
-    fmt::print("{:<44} {:>9.1f} MB peak of scratch and workspace\n", "", static_cast<double>(scratch) / 1e6);
+  // One document of 4096, the rest short, and room for many more.
+  std::vector<std::int32_t> short_ones{0, 4096};
+  while (short_ones.back() < kTokens)
+    short_ones.push_back(std::min<std::int32_t>(short_ones.back() + 100, kTokens));
+  short_ones.resize(513, kTokens);
+  const std::vector<AttentionBench> benches{
+      {"2 documents of 4096", kKvHeads, 128, 128, 0, uniform, two, {}},
+      {"2 documents of 4096, window 1024", kKvHeads, 128, 128, 1024, uniform, two, {}},
+      {"8 packed documents", kKvHeads, 128, 128, 0, packed, eight, {}},
+      {"7 packed documents, room for 64", kKvHeads, 128, 128, 0, packed, roomy, {}},
+      {"42 packed documents, room for 512", kKvHeads, 128, 128, 0, packed, short_ones, {}},
+      {"2 documents of 4096, 192/128", kHeads, 192, 128, 0, uniform, two, {}},
+      {"8 packed documents, 192/128", kHeads, 192, 128, 0, packed, eight, {}},
+      // Context parallelism over two ranks: the last quarter of a row of 16,384 against all of it.
+      {"4096 queries of 16384", kKvHeads, 128, 128, 0, uniform, {0, 4096}, {0, 16384}},
+      {"4096 queries of 16384, packed", kKvHeads, 128, 128, 0, packed, {0, 2000, 4096}, {0, 9000, 16384}},
+      {"4096 queries of 16384, window 1024", kKvHeads, 128, 128, 1024, uniform, {0, 4096}, {0, 16384}}};
+  for (const AttentionBench& bench : benches) {
+    bench_attention(b, bench, suffix);
+    b.clear();
   }
 }
 
@@ -361,10 +400,10 @@ void run_all(const std::string& pattern) {
     part(fast);
     fast.clear();
   }
-  bench_attention(fast, "");
+  bench_attentions(fast, "");
   fast.clear();
   Bench deterministic(pattern, Determinism::deterministic);
-  bench_attention(deterministic, ", deterministic");
+  bench_attentions(deterministic, ", deterministic");
 }
 
 }  // namespace

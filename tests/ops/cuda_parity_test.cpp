@@ -38,19 +38,28 @@ std::vector<CudaCase> cuda_cases() {
          {DType::f32, DType::bf16},
          [=](Queue& queue, DType type) { return run_layer_norm(queue, type, shape, Alias::residual); }});
   }
-  const std::vector<std::pair<std::string, AttentionShape>> attentions{
-      {"packed_many",
-       {{300, 257, 511, 64, 2, 128, 0, 0}, 8, 2, 128, 0, DocumentLayout::Kind::packed, Rows::strided}},
-      {"packed_wide_heads", {{65, 200}, 2, 1, 192, 0, DocumentLayout::Kind::packed}},
-      {"packed_full_size_window", {{700, 130}, 4, 4, 128, 200, DocumentLayout::Kind::packed, Rows::strided}},
-      {"uniform_wide_heads", {{200, 200}, 4, 2, 256, 0, DocumentLayout::Kind::uniform, Rows::strided}},
-      {"uniform_round", {{512, 512}, 8, 2, 128, 0, DocumentLayout::Kind::uniform, Rows::strided}},
-      {"uniform_round_window", {{512}, 8, 8, 64, 100, DocumentLayout::Kind::uniform, Rows::strided}}};
-  for (const auto& [name, shape] : attentions) {
-    ops.push_back({"long_attention_" + name,
-                   {DType::f32, DType::bf16},
-                   [shape = shape](Queue& queue, DType type) { return run_attention(queue, type, shape); }});
-  }
+  using enum DocumentLayout::Kind;
+  using enum Rows;
+  for (OpCase& one : attention_cases_of({
+           {"long_attention_packed_many", {{300, 257, 511, 64, 2, 128, 0, 0}, 8, 2, 128, 0, packed, strided}},
+           {"long_attention_packed_wide_heads", {{65, 200}, 2, 1, 192, 0, packed}},
+           {"long_attention_packed_full_size_window", {{700, 130}, 4, 4, 128, 200, packed, strided}},
+           {"long_attention_uniform_wide_heads", {{200, 200}, 4, 2, 256, 0, uniform, strided}},
+           {"long_attention_uniform_round", {{512, 512}, 8, 2, 128, 0, uniform, strided}},
+           {"long_attention_uniform_round_window", {{512}, 8, 8, 64, 100, uniform, strided}},
+           {"long_attention_packed_narrow_values",
+            {{300, 257, 511, 64, 2, 128, 0}, 8, 8, 192, 0, packed, strided, 128}},
+           {"long_attention_uniform_narrow_values", {{512, 512}, 4, 4, 192, 0, uniform, strided, 128}},
+           {"long_attention_uniform_chunk",
+            {{256, 256}, 8, 2, 128, 0, uniform, strided, 0, {768, 768}, {0, 1024, 1024}}},
+           {"long_attention_uniform_chunk_window",
+            {{256, 256}, 8, 2, 128, 100, uniform, strided, 0, {768, 768}, {0, 1024, 1024}}},
+           {"long_attention_packed_chunk",
+            {{40, 300, 172, 0}, 8, 2, 128, 0, packed, strided, 0, {1000, 0, 0, 0}, {500, 0, 0, 0, 300}}},
+           {"long_attention_packed_chunk_window",
+            {{40, 300, 172, 0}, 8, 2, 64, 150, packed, strided, 0, {1000, 40, 0, 7}, {500, 10, 0, 0, 300}}},
+       }))
+    ops.push_back(std::move(one));
   ops.push_back({"frequent_tokens", {DType::f32, DType::bf16}, [](Queue& queue, DType type) {
                    return run_embedding(queue, type, {3000, 512, 5, 1, 3});
                  }});
@@ -58,20 +67,24 @@ std::vector<CudaCase> cuda_cases() {
   for (const Determinism determinism : {Determinism::fast, Determinism::deterministic}) {
     for (const OpCase& op : ops) cases.push_back({op, determinism});
   }
-  // Too large for cuDNN's reproducible backward at once: cut by documents, by heads of packed and of equal
-  // documents.
-  std::vector<std::int64_t> lengths = {2048, 33, 7, 300};
-  lengths.resize(64);
-  const std::vector<std::pair<std::string, AttentionShape>> pieces{
-      {"documents", {lengths, 8, 2, 64, 0, DocumentLayout::Kind::packed, Rows::strided}},
-      {"packed_heads", {{6000, 5}, 64, 2, 16, 0, DocumentLayout::Kind::packed, Rows::strided}},
-      {"uniform_heads", {{6000}, 64, 2, 16, 0, DocumentLayout::Kind::uniform}}};
-  for (const auto& [name, shape] : pieces) {
-    cases.push_back(
-        {{"attention_in_pieces_by_" + name,
-          {DType::bf16},
-          [shape = shape](Queue& queue, DType type) { return run_attention(queue, type, shape); }},
-         Determinism::deterministic});
+  // Too large for cuDNN's reproducible backward at once: sorted by length, cut by documents, by heads of
+  // packed and of equal documents.
+  std::vector<std::int64_t> short_ones = {2048, 33, 7, 300}, long_ones = {1500, 4000, 33, 2100},
+                            chunks = {2000, 5, 0, 48};
+  short_ones.resize(64);
+  long_ones.resize(10);
+  chunks.resize(40);
+  std::vector<std::int64_t> earlier = {2048, 0, 100};
+  earlier.resize(40);
+  for (OpCase& one : attention_cases_of({
+           {"attention_in_pieces_by_length", {short_ones, 8, 2, 64, 0, packed, strided}},
+           {"attention_in_pieces_by_length_and_documents", {long_ones, 32, 2, 16, 0, packed, strided}},
+           {"attention_in_pieces_of_a_chunk", {chunks, 16, 2, 64, 0, packed, strided, 0, earlier}},
+           {"attention_in_pieces_by_packed_heads", {{6000, 5}, 64, 2, 16, 0, packed, strided}},
+           {"attention_in_pieces_by_uniform_heads", {{6000}, 64, 2, 16, 0, uniform}},
+       })) {
+    one.dtypes = {DType::bf16};
+    cases.push_back({std::move(one), Determinism::deterministic});
   }
   return cases;
 }
