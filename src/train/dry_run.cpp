@@ -53,14 +53,14 @@ std::string decoded(const Run& run) {
 void show_dry_run(const Run& run) {
   const std::string who = run.request.session.report_line(run.device == DeviceKind::cuda ? 1 : 0);
   if (!run.first_rank()) return;
-  std::cout << run.request.used_inputs << "\n"
+  std::cout << printable(run.request.used_inputs) << "\n"
             << who << "\n"
             << run.layout.grid.text() << "\n\n"
             << fmt::format("{} parameters, {}\n", run.model.config().parameter_count(),
                            name(run.engine_options.dtype))
             << batch_arithmetic(run) << "\nmemory of rank 0\n"
             << memory_text(run.plan) << "\nfirst documents, trained tokens between « and »\n"
-            << decoded(run) << std::flush;
+            << printable(decoded(run)) << std::flush;
 }
 
 }  // namespace verne

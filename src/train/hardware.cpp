@@ -90,7 +90,7 @@ void check_memory([[maybe_unused]] const EnginePlan& plan, DeviceKind kind, [[ma
       "train.recompute=full, a smaller "
       "train.micro_batch or data.seq_length.",
       gib(plan.memory.peak_total), gib(kLibraryBytes), gpu, gib(memory.free_bytes), gib(memory.total_bytes),
-      memory_text(plan));
+      OwnLines{memory_text(plan)});
 #endif
 }
 

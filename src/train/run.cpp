@@ -130,7 +130,7 @@ Run open_run(const TrainRequest& request) {
   Setting setting = choose_setting(request);
   const std::string who = request.session.report_line(setting.device == DeviceKind::cuda ? 1 : 0);
   if (world.rank() == 0)
-    log_info("{}\n{}, {}", who, setting.layout.grid.text(),
+    log_info("{}\n{}, {}", OwnLines{who}, setting.layout.grid.text(),
              device_text(setting.device, request.session.rank_in_node(), request.threads));
 
   DataFiles files = open_data_files(deck, setting.model, paths, world);

@@ -61,15 +61,15 @@ void check_identity(const Json& stored, const Json& current, const std::filesyst
       for (const auto& [name, value] : a.items())
         if (!b.contains(name)) self(self, value, Json(), key.empty() ? name : key + "." + name);
     } else if (a != b) {
-      differences += fmt::format("\n  {}: {} in the checkpoint, {} now", key,
-                                 a.is_null() ? "absent" : a.dump(), b.is_null() ? "absent" : b.dump());
+      differences += message_text("\n  {}: {} in the checkpoint, {} now", key,
+                                  a.is_null() ? "absent" : a.dump(), b.is_null() ? "absent" : b.dump());
     }
   };
   compare(compare, stored, current, "");
   require_user(differences.empty(),
                "{} belongs to another run; use another run.dir, or checkpoint.resume=never to start it over. "
                "What differs:{}",
-               checkpoint.string(), differences);
+               checkpoint.string(), OwnLines{differences});
 }
 
 Json RunProgress::json() const {
