@@ -41,6 +41,10 @@ void check_layout(const ModelConfig& config, int tensor_ranks) {
 
 Model::Model(const ModelConfig& config, const TensorParallel& tensor, Recompute recompute) : config_(config) {
   check_layout(config, tensor.size());
+  require_user(
+      !config.qkv_bias && !config.o_bias && !config.mlp_bias,
+      "this model has biases in its linear layers: such models are imported and exported, not trained "
+      "or scored");
   embedding_ = make_embedding(config, tensor);
   const Keep keep = recompute == Recompute::selective ? Keep::rebuilt : Keep::stored;
   for (std::int64_t layer = 0; layer < config.layers; ++layer) {
