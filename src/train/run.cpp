@@ -70,7 +70,6 @@ Setting choose_setting(const TrainRequest& request) {
   const HostGroup& world = request.session.world();
   std::optional<Setting> setting;
   agree_after(world, [&] {
-    parse_monitor(deck.checkpoint.monitor);
     const DeviceKind device = choose_device(deck.run.device);
     if (device == DeviceKind::cuda)
       require_user(request.session.rank_in_node() < visible_gpus(),

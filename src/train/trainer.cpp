@@ -101,7 +101,7 @@ Trainer::Standing Trainer::step(std::int64_t step) {
   if (should_validate(step)) val_loss = validate();
   log_step(step, result, seconds, val_loss);
   if (!val_loss) return Standing::ordinary;
-  return judge(monitor_.metric == "val_loss" ? *val_loss : result.loss);
+  return judge(*val_loss);
 }
 
 bool Trainer::should_validate(std::int64_t step) const {
