@@ -8,6 +8,8 @@
 #include <sstream>
 
 #include "cli.hpp"
+#include "verne/comm/host_group.hpp"
+#include "verne/io/shard.hpp"
 
 namespace verne::testing {
 namespace {
@@ -157,6 +159,23 @@ TEST_F(HostileText, DecksAndCommandLines) {
                      "no\\x1b[2J\\nerror: forged");
   expect_tame_output("train deck.ini \"--\033[2J=1\"", "\\x1b[2J");
   expect_tame_output("\"\033[2J\"", "\\x1b[2J");
+}
+
+TEST_F(HostileText, NamesAndStringsOfHdf5) {
+  {
+    ShardWriter writer(
+        root() / "shard.h5", HostGroup(),
+        {.tokenizer_hash = kHostile, .chat_template = kHostile, .attributes = {{kHostile, kHostile}}});
+    const std::vector<std::uint32_t> tokens = {1, 2};
+    const std::vector<std::uint8_t> mask = {0, 1};
+    writer.append(tokens, mask, "{}");
+    writer.finish();
+  }
+  expect_tame_output("inspect --inspect.input=shard.h5", kSpelled, 0);
+  expect_tame_output(
+      "train deck.ini --model.init=pretrained --model.path=hf --data.train=shard.h5 "
+      "--data.validation=shard.h5",
+      kSpelled);
 }
 
 TEST_F(HostileText, HeaderOfMetrics) {
