@@ -165,17 +165,17 @@ TEST_F(HostileText, NamesAndStringsOfHdf5) {
   {
     ShardWriter writer(
         root() / "shard.h5", HostGroup(),
-        {.tokenizer_hash = kHostile, .chat_template = kHostile, .attributes = {{kHostile, kHostile}}});
+        {.tokenizer_hash = kHostile,
+         .chat_template = kHostile,
+         .tokenizer_files = {{"tokenizer.json", json({{"model", {{"type", kHostile}}}}).dump()}},
+         .attributes = {{kHostile, kHostile}}});
     const std::vector<std::uint32_t> tokens = {1, 2};
     const std::vector<std::uint8_t> mask = {0, 1};
     writer.append(tokens, mask, "{}");
     writer.finish();
   }
   expect_tame_output("inspect --inspect.input=shard.h5", kSpelled, 0);
-  expect_tame_output(
-      "train deck.ini --model.init=pretrained --model.path=hf --data.train=shard.h5 "
-      "--data.validation=shard.h5",
-      kSpelled);
+  expect_tame_output("train deck.ini --data.train=shard.h5 --data.validation=shard.h5", kSpelled);
 }
 
 TEST_F(HostileText, HeaderOfMetrics) {
