@@ -44,8 +44,9 @@ void for_runs(CpuQueue& queue, std::initializer_list<Tensor> tensors, const Body
   for_rows(queue, first.size(0), width, [&](std::int64_t row) { body(row, 0, width); });
 }
 
+/// As row_of, of float16 too.
 template <class S>
-S* row_of(const Tensor& tensor, std::int64_t row) {
+S* any_row_of(const Tensor& tensor, std::int64_t row) {
   return reinterpret_cast<S*>(tensor.raw()) + row * tensor.stride();
 }
 
@@ -56,7 +57,7 @@ void launch(CpuQueue& queue, const Fill& op) {
     using S = decltype(s);
     const S value = rounded<S>(op.value);
     for_runs(queue, {op.y}, [&](std::int64_t row, std::int64_t begin, std::int64_t end) {
-      S* y = row_of<S>(op.y, row);
+      S* y = any_row_of<S>(op.y, row);
       std::fill(y + begin, y + end, value);
     });
   });
@@ -68,8 +69,8 @@ void launch(CpuQueue& queue, const Cast& op) {
       using From = decltype(from);
       using To = decltype(to);
       for_runs(queue, {op.x, op.y}, [&](std::int64_t row, std::int64_t begin, std::int64_t end) {
-        const From* x = row_of<From>(op.x, row);
-        To* y = row_of<To>(op.y, row);
+        const From* x = any_row_of<From>(op.x, row);
+        To* y = any_row_of<To>(op.y, row);
         for (std::int64_t i = begin; i < end; ++i) {
           if constexpr (std::is_same_v<From, To>) {
             y[i] = x[i];
@@ -99,7 +100,7 @@ void launch(CpuQueue& queue, const RandomNormal& op) {
     using S = decltype(s);
     const auto mean = static_cast<float>(op.mean), deviation = static_cast<float>(op.deviation);
     for_rows(queue, rows, 64 * columns, [&](std::int64_t row) {
-      S* y = row_of<S>(op.y, row);
+      S* y = any_row_of<S>(op.y, row);
       for (std::int64_t c = 0; c < columns; ++c) {
         const std::int64_t element = (op.first_row + row) * op.row_length + op.first_column + c;
         const RandomWords words = philox(op.site, static_cast<std::uint64_t>(element));

@@ -52,6 +52,12 @@ void multiply(CpuQueue& queue, const Matmul& op) {
             {element<R>(b, op.transpose_b, 0, column), b.stride(), op.transpose_b},
             op.accumulate == Accumulate::yes ? R{1} : R{0},
             {op.d.data<R>() + row * op.d.stride() + column, op.d.stride()});
+    if (!op.bias) return;
+    const R* bias = op.bias.data<R>() + column;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      R* d = op.d.data<R>() + (row + r) * op.d.stride() + column;
+      for (std::int64_t c = 0; c < columns; ++c) d[c] += bias[c];
+    }
   });
 }
 
@@ -68,12 +74,18 @@ BlasMatrix<const float> widen(const Tensor& x, Transpose transpose, std::int64_t
   return {buffer.data(), columns, transpose};
 }
 
-/// bfloat16 operands: blocks of bounded depth are widened, tiles summed in float32 and rounded once.
+/// bfloat16 operands: blocks of bounded depth are widened, tiles summed in float32 (from the bias on) and
+/// rounded once.
 template <class D>
 void multiply_bf16(CpuQueue& queue, const Matmul& op) {
   constexpr std::int64_t kDepth = 1024;
   for_tiles(queue, op, [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns) {
     std::vector<float> left, right, sums(static_cast<std::size_t>(rows * columns));
+    for (std::int64_t r = 0; op.bias && r < rows; ++r) {
+      const bf16* bias = op.bias.data<bf16>() + column;
+      for (std::int64_t c = 0; c < columns; ++c)
+        sums[static_cast<std::size_t>(r * columns + c)] = load(bias[c]);
+    }
     for (std::int64_t depth = 0; depth < op.k(); depth += kDepth) {
       const std::int64_t step = std::min(kDepth, op.k() - depth);
       const auto a = widen(op.a.data, op.transpose_a, row, rows, depth, step, left);

@@ -32,20 +32,6 @@ double mean_square(const S* s, double mean, std::int64_t width) {
   return sum / static_cast<double>(width);
 }
 
-/// Pointer to a row; null where the tensor is not there.
-template <class T>
-T* row_of(const Tensor& tensor, std::int64_t row) {
-  return tensor ? tensor.data<T>() + row * tensor.stride() : nullptr;
-}
-
-template <class R>
-void put_gradient(const Tensor& gradient, Accumulate accumulate, const std::vector<double>& sums) {
-  R* out = gradient.data<R>();
-  for (std::size_t c = 0; c < sums.size(); ++c) {
-    out[c] = static_cast<R>((accumulate == Accumulate::yes ? static_cast<double>(out[c]) : 0.0) + sums[c]);
-  }
-}
-
 template <class S>
 void forward(CpuQueue& queue, const RmsNormForward& op) {
   using R = Real<S>;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "verne/base/checked.hpp"
+#include "verne/ops/launch.hpp"
 #include "verne/tensor/cpu_queue.hpp"
 #include "verne/tensor/tensor.hpp"
 
@@ -102,6 +103,21 @@ std::vector<double> sum_over_rows(CpuQueue& queue, std::int64_t rows, std::int64
   }
   partial.resize(static_cast<std::size_t>(width));
   return partial;
+}
+
+/// Pointer to a row; null where the tensor is not there.
+template <class T>
+T* row_of(const Tensor& tensor, std::int64_t row) {
+  return tensor ? tensor.data<T>() + row * tensor.stride() : nullptr;
+}
+
+/// gradient[c] (+)= sums[c], rounded to R.
+template <class R>
+void put_gradient(const Tensor& gradient, Accumulate accumulate, const std::vector<double>& sums) {
+  R* out = gradient.data<R>();
+  for (std::size_t c = 0; c < sums.size(); ++c) {
+    out[c] = static_cast<R>((accumulate == Accumulate::yes ? static_cast<double>(out[c]) : 0.0) + sums[c]);
+  }
 }
 
 /// e^x within 2 units in the last place, in a form that compilers vectorise; 0 below −87.3, infinite

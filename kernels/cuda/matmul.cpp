@@ -14,6 +14,7 @@
 #include "cuda/matmul_own.hpp"
 #include "verne/base/checked.hpp"
 #include "verne/base/log.hpp"
+#include "verne/ops/bias.hpp"
 #include "verne/tensor/cuda_check.hpp"
 
 namespace verne {
@@ -58,7 +59,7 @@ std::int64_t alignment(const Tensor& tensor) {
 }
 
 /// What an algorithm is chosen for. Adding to d runs the same algorithm as overwriting it.
-constexpr std::size_t kKeyFields = 13;
+constexpr std::size_t kKeyFields = 14;
 using Key = std::array<std::int64_t, kKeyFields>;
 Key key_of(const Matmul& op) {
   const Tensor &a = op.a.data, &b = op.b.data;
@@ -74,11 +75,12 @@ Key key_of(const Matmul& op) {
           static_cast<std::int64_t>(op.d.dtype()),
           alignment(a),
           alignment(b),
-          alignment(op.d)};
+          alignment(op.d),
+          op.bias ? alignment(op.bias) : 0};
 }
 
 /// cuBLASLt reads matrices by columns: a row-major matrix is its transpose there. So it computes dᵀ =
-/// op(b)ᵀ·op(a)ᵀ, and its first factor is our b.
+/// op(b)ᵀ·op(a)ᵀ, and its first factor is our b. Its bias goes down a column of dᵀ, which is a row of d.
 struct Problem {
   explicit Problem(const Matmul& op) {
     cublasLtMatmulDesc_t raw = nullptr;
@@ -87,18 +89,29 @@ struct Problem {
     description.reset(raw);
     set_operation(CUBLASLT_MATMUL_DESC_TRANSA, op.transpose_b);
     set_operation(CUBLASLT_MATMUL_DESC_TRANSB, op.transpose_a);
+    if (op.bias) set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+    take_bias(op);
     first = layout(op.b.data);
     second = layout(op.a.data);
     result = layout(op.d);
   }
+  /// What is not of the shape alone: where the bias lies.
+  void take_bias(const Matmul& op) const {
+    const void* bias = op.bias.raw();
+    if (bias) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+  }
+
   Description description;
   Layout first, second, result;
 
  private:
-  void set_operation(cublasLtMatmulDescAttributes_t attribute, Transpose transpose) {
-    const cublasOperation_t operation = transpose == Transpose::yes ? CUBLAS_OP_T : CUBLAS_OP_N;
-    check_cublas(cublasLtMatmulDescSetAttribute(description.get(), attribute, &operation, sizeof(operation)),
+  template <class Value>
+  void set(cublasLtMatmulDescAttributes_t attribute, Value value) const {
+    check_cublas(cublasLtMatmulDescSetAttribute(description.get(), attribute, &value, sizeof(value)),
                  "cublasLtMatmulDescSetAttribute");
+  }
+  void set_operation(cublasLtMatmulDescAttributes_t attribute, Transpose transpose) const {
+    set(attribute, transpose == Transpose::yes ? CUBLAS_OP_T : CUBLAS_OP_N);
   }
   static Layout layout(const Tensor& x) {
     cublasLtMatrixLayout_t raw = nullptr;
@@ -148,21 +161,15 @@ class MatmulLibrary final : public CudaLibrary {
 
   void run(const Matmul& op) {
     queue_.use_device();
-    const Key key = key_of(op);
-    auto found = shapes_.find(key);
-    if (found == shapes_.end()) {
-      Shape shape{.problem = Problem(op), .algorithm = {}};
-      const auto choice = choices_.find(key);
-      if (choice != choices_.end() && usable(shape.problem, choice->second)) {
-        shape.algorithm = choice->second;
-      } else if ((shape.algorithm = choose(op, shape.problem))) {
-        choices_.insert_or_assign(key, *shape.algorithm);
-      }
-      found = shapes_.emplace(key, std::move(shape)).first;
+    // The library adds a bias of d's type alone.
+    const bool takes_bias = !op.bias || op.bias.dtype() == op.d.dtype();
+    if (takes_bias && multiply(op)) return;
+    if (op.bias) {
+      Matmul without = op;
+      without.bias = {};
+      if (multiply(without)) return launch(queue_, AddBias{.y = op.d, .bias = op.bias});
     }
-    if (!found->second.algorithm) return own_matmul(queue_, op);
-    check_cublas(multiply(op, found->second.problem, *found->second.algorithm, op.d.raw(), op.accumulate),
-                 "cublasLtMatmul");
+    own_matmul(queue_, op);
   }
 
   std::vector<std::string> choices() const {
@@ -177,7 +184,7 @@ class MatmulLibrary final : public CudaLibrary {
   void take(const std::vector<std::string>& lines) {
     for (const std::string& line : lines) {
       if (!line.starts_with(prefix() + " "))
-        continue;  // another version, GPU or kind of queue: measured here instead
+        continue;  // another version, GPU or form of key: measured here instead
       std::istringstream text(line.substr(prefix().size()));
       Key key{};
       for (std::int64_t& field : key) text >> field;
@@ -210,12 +217,34 @@ class MatmulLibrary final : public CudaLibrary {
                "cudaDeviceGetAttribute");
     check_cuda(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, queue_.device()),
                "cudaDeviceGetAttribute");
-    return fmt::format("cublaslt {} sm_{}{} {}sm", cublasLtGetVersion(), major, minor,
-                       queue_.multiprocessors());
+    return fmt::format("cublaslt {} sm_{}{} {}sm {}f", cublasLtGetVersion(), major, minor,
+                       queue_.multiprocessors(), kKeyFields);
   }
 
-  cublasStatus_t multiply(const Matmul& op, const Problem& problem, const cublasLtMatmulAlgo_t& algorithm,
-                          std::byte* d, Accumulate accumulate) {
+  /// False where cuBLASLt does not take the shape.
+  bool multiply(const Matmul& op) {
+    const Key key = key_of(op);
+    auto found = shapes_.find(key);
+    if (found == shapes_.end()) {
+      Shape shape{.problem = Problem(op), .algorithm = {}};
+      const auto choice = choices_.find(key);
+      if (choice != choices_.end() && usable(shape.problem, choice->second)) {
+        shape.algorithm = choice->second;
+      } else if ((shape.algorithm = choose(op, shape.problem))) {
+        choices_.insert_or_assign(key, *shape.algorithm);
+      }
+      found = shapes_.emplace(key, std::move(shape)).first;
+    }
+    const Shape& shape = found->second;
+    if (!shape.algorithm) return false;
+    shape.problem.take_bias(op);
+    check_cublas(launch_library(op, shape.problem, *shape.algorithm, op.d.raw(), op.accumulate),
+                 "cublasLtMatmul");
+    return true;
+  }
+
+  cublasStatus_t launch_library(const Matmul& op, const Problem& problem,
+                                const cublasLtMatmulAlgo_t& algorithm, std::byte* d, Accumulate accumulate) {
     const float alpha = 1.0f, beta = accumulate == Accumulate::yes ? 1.0f : 0.0f;
     return cublasLtMatmul(handle_, problem.description.get(), &alpha, op.b.data.raw(), problem.first.get(),
                           op.a.data.raw(), problem.second.get(), &beta, d, problem.result.get(), d,
@@ -264,8 +293,8 @@ class MatmulLibrary final : public CudaLibrary {
   std::optional<cublasLtMatmulAlgo_t> choose(const Matmul& op, const Problem& problem) {
     const auto found = candidates(op, problem);
     if (found.empty()) {
-      log_debug("cuBLASLt {} takes no matmul of {}x{}x{} with these strides; a slow kernel runs instead",
-                cublasLtGetVersion(), op.m(), op.n(), op.k());
+      log_debug("cuBLASLt {} takes no matmul of {}x{}x{} with these strides{}; slower kernels run instead",
+                cublasLtGetVersion(), op.m(), op.n(), op.k(), op.bias ? " and a bias" : "");
       return std::nullopt;
     }
     // Timings differ from run to run, and so would the bits.
@@ -288,7 +317,7 @@ class MatmulLibrary final : public CudaLibrary {
     float best_ms = 0;
     for (const auto& candidate : found) {
       cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
-      const auto once = [&] { status = multiply(op, problem, candidate.algo, d, Accumulate::no); };
+      const auto once = [&] { status = launch_library(op, problem, candidate.algo, d, Accumulate::no); };
       once();  // loads the kernel
       if (status != CUBLAS_STATUS_SUCCESS) continue;
       std::array<float, kTimings> times{};
@@ -322,7 +351,7 @@ MatmulLibrary& library(CudaQueue& queue) {
 // TFLOP/s on an H200, whose ceiling on random data is about 790.
 void launch(CudaQueue& queue, const Matmul& op) {
   if (op.m() == 0 || op.n() == 0) return;
-  if (op.k() == 0) return cuda::own_matmul(queue, op);  // zeros, or nothing added
+  if (op.k() == 0) return cuda::own_matmul(queue, op);  // zeros, the bias, or nothing added
   cuda::library(queue).run(op);
 }
 

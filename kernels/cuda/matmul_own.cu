@@ -9,7 +9,7 @@ constexpr int kTile = 16;
 template <class T, class D>
 struct Product {
   D* d;
-  const T *a, *b;
+  const T *a, *b, *bias;  // bias may be null
   std::int64_t m, n, k, d_stride, a_row, a_column, b_row,
       b_column;  // elements between rows and columns of op(a), op(b)
   Accumulate accumulate;
@@ -35,6 +35,7 @@ __global__ void __launch_bounds__(kTile* kTile) product_kernel(Product<T, D> p) 
       __syncthreads();
     }
     if (row >= p.m || column >= p.n) continue;
+    if (p.bias) sum += to_float(p.bias[column]);
     D& d = p.d[row * p.d_stride + column];
     d = from_float<D>(p.accumulate == Accumulate::yes ? to_float(d) + sum : sum);
   }
@@ -56,6 +57,7 @@ void own_matmul(CudaQueue& queue, const Matmul& op) {
       const Product<T, D> product{pointer<D>(op.d),
                                   pointer<const T>(op.a.data),
                                   pointer<const T>(op.b.data),
+                                  pointer<const T>(op.bias),
                                   op.m(),
                                   op.n(),
                                   op.k(),

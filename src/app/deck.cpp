@@ -7,6 +7,7 @@
 #include "verne/app/option_table.hpp"
 #include "verne/app/recipes.hpp"
 #include "verne/base/error.hpp"
+#include "verne/train/run_state.hpp"
 
 namespace verne {
 namespace {
@@ -40,9 +41,7 @@ void check_train(const Deck& deck) {
   require_user(deck.parallel.sequence != Sequence::on || deck.parallel.tensor > 1,
                "parallel.sequence = on shares activations among tensor ranks, but parallel.tensor is 1. Set "
                "it to auto.");
-  const auto& monitor = deck.checkpoint.monitor;
-  require_user(monitor == "val_loss:min" || monitor == "val_loss:max",
-               "checkpoint.monitor = {}: expected val_loss:min or val_loss:max", monitor);
+  parse_monitor(deck.checkpoint.monitor);
 }
 
 std::string quoted(const std::string& value) {

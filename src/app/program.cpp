@@ -19,6 +19,14 @@ void print(const std::string& text) {
   std::fflush(stdout);
 }
 
+/// A log that cannot be written does not hide what ended the run.
+void note_in_logs(const std::string& message) {
+  try {
+    write_log(LogLevel::error, message);
+  } catch (const SystemError&) {
+  }
+}
+
 ExitCode run_with_mpi(const std::vector<std::string>& command_line, const Invocation& invocation,
                       const std::exception_ptr& bad_command_line) {
   const MpiSession session;
@@ -32,7 +40,7 @@ ExitCode run_with_mpi(const std::vector<std::string>& command_line, const Invoca
     } catch (const std::exception& error) {
       // One rank prints what ends the run; the run's own logs keep what each rank saw.
       logging.leave_screen();
-      log_error("{}", error.what());
+      note_in_logs(error.what());
       throw;
     }
   });
@@ -72,10 +80,10 @@ ExitCode run_program(const std::vector<std::string>& command_line) {
   try {
     return run(command_line);
   } catch (const Error& error) {
-    fmt::print(stderr, "error: {}\n", error.what());
+    fmt::print(stderr, "error: {}\n", printable(error.what()));
     return error.exit_code();
   } catch (const std::exception& error) {
-    fmt::print(stderr, "error: {}\n", error.what());
+    fmt::print(stderr, "error: {}\n", printable(error.what()));
     return ExitCode::failure;
   }
 }

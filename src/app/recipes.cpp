@@ -21,6 +21,10 @@ constexpr std::pair<std::string_view, std::string_view> kAliases[] = {
     {"qwen3_600m", "qwen3_0p6b"},
     {"qwen3_1_7b", "qwen3_1p7b"},
     {"qwen3_0_6b", "qwen3_0p6b"},
+    {"qwen25_500m", "qwen25_0p5b"},
+    {"qwen2p5_0p5b", "qwen25_0p5b"},
+    {"qwen2p5_1p5b", "qwen25_1p5b"},
+    {"qwen2p5_7b", "qwen25_7b"},
     {"llama_3_8b", "llama3_8b"},
     {"meta_llama_3_8b", "llama3_8b"},
     {"llama_3_70b", "llama3_70b"},
@@ -111,7 +115,7 @@ Recipe find_recipe(std::string_view spec, const std::vector<fs::path>& folders) 
     require_user(!names.empty(), "--recipe {}: {} holds no recipes", spec, folder->string());
     const std::vector<std::string_view> views(names.begin(), names.end());
     throw_user_error("--recipe {}: there is no such recipe. The nearest is {}; there are {}.", spec,
-                     nearest(name, views), fmt::join(names, ", "));
+                     nearest(name, views), fmt::format("{}", fmt::join(names, ", ")));
   }
   const fs::path place = fs::absolute(*folder / name).lexically_normal();
   return {fmt::format("{}/{}", name, kind), place / fmt::format("{}.ini", kind), place / "config.json"};

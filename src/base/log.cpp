@@ -1,8 +1,12 @@
 #include "verne/base/log.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <boost/log/attributes/clock.hpp>
 #include <boost/log/core.hpp>
 #include <boost/log/expressions.hpp>
+#include <boost/log/sinks/basic_sink_backend.hpp>
 #include <boost/log/sinks/sync_frontend.hpp>
 #include <boost/log/sinks/text_ostream_backend.hpp>
 #include <boost/log/sources/record_ostream.hpp>
@@ -11,17 +15,20 @@
 #include <boost/log/utility/setup/common_attributes.hpp>
 #include <boost/make_shared.hpp>
 #include <boost/shared_ptr.hpp>
-#include <fstream>
+#include <cerrno>
 #include <iostream>
+#include <string_view>
 #include <vector>
+
+#include "verne/base/error.hpp"
 
 namespace verne {
 namespace {
 
 namespace logging = boost::log;
 namespace expressions = boost::log::expressions;
-using Backend = logging::sinks::text_ostream_backend;
-using Sink = logging::sinks::synchronous_sink<Backend>;
+namespace sinks = boost::log::sinks;
+using Sink = boost::shared_ptr<sinks::sink>;
 
 BOOST_LOG_ATTRIBUTE_KEYWORD(severity, "Severity", LogLevel)
 
@@ -39,15 +46,48 @@ const char* prefix(LogLevel level) {
   return "";
 }
 
-boost::shared_ptr<Sink> make_sink(const boost::shared_ptr<std::ostream>& stream) {
-  auto backend = boost::make_shared<Backend>();
-  backend->add_stream(stream);
+/// Appends each record to a file as it comes. The first one that cannot be written (a full disk) throws
+/// SystemError out of the call that logged it; later ones are passed over.
+class FileBackend final : public sinks::basic_formatted_sink_backend<char, sinks::synchronized_feeding> {
+ public:
+  explicit FileBackend(const std::filesystem::path& file)
+      : file_(file), descriptor_(::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) {
+    if (descriptor_ < 0) throw_errno(file_.string() + " cannot be opened for writing", errno);
+  }
+  ~FileBackend() { ::close(descriptor_); }
+  FileBackend(const FileBackend&) = delete;
+  FileBackend& operator=(const FileBackend&) = delete;
+
+  void consume(const logging::record_view&, const std::string& record) {
+    if (failed_) return;
+    const std::string line = record + '\n';
+    for (std::string_view rest = line; !rest.empty();) {
+      const ssize_t written = ::write(descriptor_, rest.data(), rest.size());
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) {
+        failed_ = true;
+        throw_errno(file_.string() + " cannot be written", errno);
+      }
+      rest.remove_prefix(static_cast<std::size_t>(written));
+    }
+  }
+
+ private:
+  std::filesystem::path file_;
+  int descriptor_;
+  bool failed_ = false;
+};
+
+boost::shared_ptr<sinks::synchronous_sink<sinks::text_ostream_backend>> screen_sink(std::ostream& stream) {
+  auto backend = boost::make_shared<sinks::text_ostream_backend>();
+  backend->add_stream(boost::shared_ptr<std::ostream>(&stream, [](std::ostream*) {}));
   backend->auto_flush(true);
-  return boost::make_shared<Sink>(backend);
+  return boost::make_shared<sinks::synchronous_sink<sinks::text_ostream_backend>>(backend);
 }
 
+/// Whatever a message holds, a terminal gets no control character from it.
 void format_plain(const logging::record_view& record, logging::formatting_ostream& stream) {
-  stream << prefix(*record[severity]) << record[expressions::smessage];
+  stream << prefix(*record[severity]) << printable(*record[expressions::smessage]);
 }
 
 void format_dated(const logging::record_view& record, logging::formatting_ostream& stream) {
@@ -60,18 +100,18 @@ void format_dated(const logging::record_view& record, logging::formatting_ostrea
 
 struct Logging::State {
   Options options;
-  std::vector<boost::shared_ptr<Sink>> screen, files;
+  std::vector<Sink> screen, files;
 
-  static void add(const boost::shared_ptr<Sink>& sink, std::vector<boost::shared_ptr<Sink>>& to) {
+  static void add(const Sink& sink, std::vector<Sink>& to) {
     logging::core::get()->add_sink(sink);
     to.push_back(sink);
   }
-  static void remove(std::vector<boost::shared_ptr<Sink>>& sinks) {
-    for (const auto& sink : sinks) {
+  static void remove(std::vector<Sink>& from) {
+    for (const Sink& sink : from) {
       logging::core::get()->remove_sink(sink);
       sink->flush();
     }
-    sinks.clear();
+    from.clear();
   }
 };
 
@@ -80,14 +120,13 @@ Logging::Logging(const Options& options) : state_(std::make_unique<State>()) {
   logging::core::get()->remove_all_sinks();
   logging::core::get()->set_logging_enabled(true);
   logging::core::get()->add_global_attribute("TimeStamp", logging::attributes::local_clock());
-  const auto no_delete = [](std::ostream*) {};
   if (options.rank == 0) {
-    auto out = make_sink(boost::shared_ptr<std::ostream>(&std::cout, no_delete));
+    const auto out = screen_sink(std::cout);
     out->set_filter(severity >= options.level && severity < LogLevel::warning);
     out->set_formatter(&format_plain);
     State::add(out, state_->screen);
   }
-  auto err = make_sink(boost::shared_ptr<std::ostream>(&std::cerr, no_delete));
+  const auto err = screen_sink(std::cerr);
   err->set_filter(severity >= LogLevel::warning);
   err->set_formatter(&format_plain);
   State::add(err, state_->screen);
@@ -108,7 +147,8 @@ void Logging::leave_screen() {
 void Logging::add_file(const std::filesystem::path& file) {
   logging::core::get()->set_logging_enabled(true);
   if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path());
-  auto sink = make_sink(boost::make_shared<std::ofstream>(file, std::ios::app));
+  const auto sink =
+      boost::make_shared<sinks::synchronous_sink<FileBackend>>(boost::make_shared<FileBackend>(file));
   sink->set_filter(severity >= state_->options.level);
   sink->set_formatter(&format_dated);
   State::add(sink, state_->files);

@@ -20,7 +20,7 @@ namespace {
 
 template <class... Args>
 void print(std::ostream& out, fmt::format_string<Args...> format, Args&&... args) {
-  out << fmt::format(format, std::forward<Args>(args)...);
+  out << message_text(format, std::forward<Args>(args)...);
 }
 
 std::string size_text(std::int64_t bytes) {
@@ -88,8 +88,9 @@ void show_checkpoint(const fs::path& path, InspectVerify verify, std::ostream& o
   print(out, "{}: checkpoint, {}, digest {}\n", path.string(),
         size_text(static_cast<std::int64_t>(fs::file_size(path))), hex64(reader.digest()));
   print(out, "step {}, {}\n", reader.state().step(), reader.has_optimizer() ? "resumable" : "weights only");
-  print(out, "state:\n{}\n",
-        reader.state().values.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  print(
+      out, "state:\n{}\n",
+      OwnLines{reader.state().values.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace)});
   print(out, "config.json: {}\n", size_text(static_cast<std::int64_t>(reader.side_files().config.size())));
   for (const auto& [name, content] : reader.side_files().tokenizer) {
     print(out, "{}: {}\n", name, size_text(static_cast<std::int64_t>(content.size())));

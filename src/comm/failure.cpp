@@ -59,7 +59,7 @@ bool all_arrive(const HostGroup& group, Patience patience) {
 
 void print_error(const std::string& text) {
   std::fflush(stdout);
-  fmt::print(stderr, "{}\n", text);
+  fmt::print(stderr, "{}\n", printable(text));
   std::fflush(stderr);
 }
 

@@ -257,8 +257,8 @@ void print_summary(const PreparedData& data, const PrepareCounts& counts, double
                    std::int64_t bytes, std::ostream& out) {
   for (const Part part : kParts) {
     const PreparedPart& made = data[part];
-    out << fmt::format("{}: {} records, {} documents, {} tokens, {} of them trained\n", made.shard.string(),
-                       made.records, made.documents, made.tokens, made.trained_tokens);
+    out << message_text("{}: {} records, {} documents, {} tokens, {} of them trained\n", made.shard.string(),
+                        made.records, made.documents, made.tokens, made.trained_tokens);
   }
   if (counts.empty_records() > 0)
     out << fmt::format("{} records without a token were dropped\n", counts.empty_records());
@@ -316,7 +316,7 @@ PreparedData prepare(const PrepareSettings& settings, const HostGroup& group, st
     data.made = PreparedData::Made::before;
     agree_after(group, [&] { read_part_counts(data, settings.output); });
     if (group.rank() == 0)
-      out << fmt::format("{}: the prepared data still fits, taken as it is\n", settings.output.string());
+      out << message_text("{}: the prepared data still fits, taken as it is\n", settings.output.string());
     return data;
   }
 

@@ -9,20 +9,6 @@
 namespace verne {
 namespace {
 
-std::string printable(const std::string& text) {
-  std::string result;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    const bool control = (byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7F;
-    if (control) {
-      result += fmt::format("\\x{:02x}", byte);
-    } else {
-      result += c;
-    }
-  }
-  return result;
-}
-
 std::string spell(std::span<const TokenId> tokens, const std::optional<Tokenizer>& tokenizer) {
   return tokenizer ? printable(tokenizer->decode(tokens)) : fmt::format("{}", fmt::join(tokens, " "));
 }
@@ -61,10 +47,10 @@ void show_documents(const ShardReader& shard, const std::optional<Tokenizer>& to
     shard.read_tokens(first, document.tokens);
     shard.read_loss_mask(first, document.loss_mask);
     const auto trained = std::count(document.loss_mask.begin(), document.loss_mask.end(), 1);
-    out << fmt::format("--- {} document {} of {}: {} tokens, {} trained{}\n{}\n",
-                       shard.path().filename().string(), i + 1, shard.documents(), document.tokens.size(),
-                       trained, marking == Marking::brackets ? " (in [[ ]])" : " (green)",
-                       marked_text(document, tokenizer, marking));
+    out << message_text("--- {} document {} of {}: {} tokens, {} trained{}\n",
+                        shard.path().filename().string(), i + 1, shard.documents(), document.tokens.size(),
+                        trained, marking == Marking::brackets ? " (in [[ ]])" : " (green)")
+        << marked_text(document, tokenizer, marking) << "\n";
   }
 }
 

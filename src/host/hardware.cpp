@@ -119,7 +119,7 @@ void check_memory([[maybe_unused]] const MemoryUse& needed, const Machine& machi
       gib(needed.peak_total), gib(kLibraryBytes), machine.gpu->index, gib(memory.free_bytes),
       gib(memory.total_bytes),
       machine.ranks_of_gpu > 1 ? fmt::format(" for {} ranks that share it", machine.ranks_of_gpu) : "",
-      memory_text(needed));
+      OwnLines{memory_text(needed)});
 #endif
 }
 

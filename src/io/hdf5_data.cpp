@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <limits>
+#include <string_view>
 #include <type_traits>
 
 #include "hdf5_detail.hpp"
@@ -32,12 +34,24 @@ Hdf5Id small_float(std::size_t bytes, std::size_t mantissa_bits, std::size_t bia
   return type;
 }
 
+/// The errno of a system call that failed within the library, from its words ("..., errno = 27, ..."); 0:
+/// none.
+int error_number_in(std::string_view text) {
+  constexpr std::string_view kBefore = "errno = ";
+  const std::size_t at = text.find(kBefore);
+  int number = 0;
+  if (at != std::string_view::npos)
+    std::from_chars(text.data() + at + kBefore.size(), text.data() + text.size(), number);
+  return number;
+}
+
 }  // namespace
 
 std::string library_message() {
   std::string text;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, &text);
   H5Eclear2(H5E_DEFAULT);
+  if (const int number = error_number_in(text); is_disk_full(number)) return reason_of(number);
   return text.empty() ? "no message" : text;
 }
 

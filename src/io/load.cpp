@@ -44,10 +44,10 @@ void check_source(const TensorSource& source, const Index& index, std::span<cons
     }
   }
   if (wrong.empty()) return;
-  std::string message = fmt::format("{}: the weights do not fit the model:", source.origin());
-  for (std::size_t i = 0; i < std::min(kShown, wrong.size()); ++i) message += "\n  " + wrong[i];
-  if (wrong.size() > kShown) message += fmt::format("\n  and {} more", wrong.size() - kShown);
-  throw UserError(message);
+  std::string list;
+  for (std::size_t i = 0; i < std::min(kShown, wrong.size()); ++i) list += "\n  " + one_line(wrong[i]);
+  if (wrong.size() > kShown) list += fmt::format("\n  and {} more", wrong.size() - kShown);
+  throw_user_error("{}: the weights do not fit the model:{}", source.origin(), OwnLines{list});
 }
 
 /// Reads a part's segments in ascending order, several at once where they lie close together.

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <system_error>
 #include <utility>
 
 #include "verne/base/error.hpp"
@@ -37,10 +36,6 @@ bool is_bad_path(int error_number) {
   }
 }
 
-bool is_disk_full(int error_number) {
-  return error_number == ENOSPC || error_number == EDQUOT || error_number == EFBIG;
-}
-
 int open_descriptor(std::string_view action, const fs::path& path, int flags) {
   int descriptor = -1;
   do {
@@ -53,11 +48,8 @@ int open_descriptor(std::string_view action, const fs::path& path, int flags) {
 }  // namespace
 
 void throw_file_error(std::string_view action, const fs::path& path, int error_number) {
-  const std::string reason = std::generic_category().message(error_number);
+  const std::string reason = reason_of(error_number);
   if (is_bad_path(error_number)) throw_user_error("{}: cannot be {}: {}", path.string(), action, reason);
-  if (is_disk_full(error_number))
-    throw_system_error("{}: cannot be {}: the disk is full or a size limit is reached ({})", path.string(),
-                       action, reason);
   throw_system_error("{}: cannot be {}: {}", path.string(), action, reason);
 }
 
@@ -144,8 +136,7 @@ void File::reserve(std::int64_t bytes) const {
     error = ::ftruncate(descriptor_, bytes) == 0 ? 0 : errno;
   }
   if (is_disk_full(error)) {
-    throw_system_error("{}: the disk is full or a size limit is reached: {} bytes cannot be set aside ({})",
-                       path_.string(), bytes, std::generic_category().message(error));
+    throw_system_error("{}: {} bytes cannot be set aside: {}", path_.string(), bytes, reason_of(error));
   }
   if (error != 0) throw_file_error("extended", path_, error);
 }

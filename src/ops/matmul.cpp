@@ -20,12 +20,16 @@ void Matmul::check() const {
   check.shape("b", b.data, matrix(transpose_b, k(), n()));
   check.shape("d", d, {m(), n()});
   if (d.dtype() != a.data.dtype()) check.type("d", d, statistics_type(a.data.dtype()));
+  if (!bias) return;
+  check.dense("bias", bias, {n()});
+  check.type("bias", bias, a.data.dtype());
+  check.that(accumulate == Accumulate::no, "a bias where d is added to");
 }
 
 Cost Matmul::cost() const {
   const double products = static_cast<double>(m()) * static_cast<double>(n()) * static_cast<double>(k());
-  return {.flops = 2 * products,
-          .bytes = bytes({a.data, b.data}) + bytes({d}) * (accumulate == Accumulate::yes ? 2 : 1)};
+  return {.flops = 2 * products + (bias ? static_cast<double>(d.count()) : 0.0),
+          .bytes = bytes({a.data, b.data, bias}) + bytes({d}) * (accumulate == Accumulate::yes ? 2 : 1)};
 }
 
 }  // namespace verne

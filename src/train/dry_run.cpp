@@ -68,14 +68,14 @@ void show_dry_run(const Run& run) {
   const std::string who = run.request.session.report_line(run.machine.gpu);
   const std::string memory = fullest_rank(run);
   if (!run.first_rank()) return;
-  std::cout << run.request.used_inputs << "\n"
+  std::cout << printable(run.request.used_inputs) << "\n"
             << who << "\n"
             << run.layout.grid.text() << "\n\n"
             << fmt::format("{} parameters, {}\n", parameter_count(run.model.config()),
                            name(run.engine_options.host.dtype))
             << batch_arithmetic(run) << "\n"
             << memory << "\nfirst documents, trained tokens between « and »\n"
-            << decoded(run) << std::flush;
+            << printable(decoded(run)) << std::flush;
 }
 
 }  // namespace verne

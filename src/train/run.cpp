@@ -72,7 +72,6 @@ Setting choose_setting(const TrainRequest& request) {
   const HostGroup& world = request.session.world();
   std::optional<Setting> setting;
   agree_after(world, [&] {
-    parse_monitor(deck.checkpoint.monitor);
     ModelSource model = ModelSource::open(deck.model, [&](const std::string& line) {
       if (world.rank() == 0) log_info("{}", line);
     });
@@ -135,7 +134,7 @@ Run open_run(const TrainRequest& request) {
   Setting setting = choose_setting(request);
   const std::string who = request.session.report_line(machine.gpu);
   if (world.rank() == 0) {
-    log_info("{}\n{}, {}", who, setting.layout.parallel.grid.text(), device_text(machine));
+    log_info("{}\n{}, {}", OwnLines{who}, setting.layout.parallel.grid.text(), device_text(machine));
     if (machine.link == Link::staged)
       log_warning("ranks share a GPU: what they tell each other goes through host memory, slowly");
   }

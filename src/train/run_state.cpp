@@ -61,15 +61,15 @@ void check_identity(const Json& stored, const Json& current, const std::filesyst
       for (const auto& [name, value] : a.items())
         if (!b.contains(name)) self(self, value, Json(), key.empty() ? name : key + "." + name);
     } else if (a != b) {
-      differences += fmt::format("\n  {}: {} in the checkpoint, {} now", key,
-                                 a.is_null() ? "absent" : a.dump(), b.is_null() ? "absent" : b.dump());
+      differences += message_text("\n  {}: {} in the checkpoint, {} now", key,
+                                  a.is_null() ? "absent" : a.dump(), b.is_null() ? "absent" : b.dump());
     }
   };
   compare(compare, stored, current, "");
   require_user(differences.empty(),
                "{} belongs to another run; use another run.dir, or checkpoint.resume=never to start it over. "
                "What differs:{}",
-               checkpoint.string(), differences);
+               checkpoint.string(), OwnLines{differences});
 }
 
 Json RunProgress::json() const {
@@ -108,14 +108,9 @@ bool Monitor::improves(double value, double than, double min_delta) const {
 }
 
 Monitor parse_monitor(const std::string& text) {
-  const std::size_t colon = text.find(':');
-  Monitor monitor{.metric = text.substr(0, colon)};
-  const std::string direction = colon == std::string::npos ? "min" : text.substr(colon + 1);
-  require_user((monitor.metric == "val_loss" || monitor.metric == "loss") &&
-                   (direction == "min" || direction == "max"),
-               "checkpoint.monitor = {}: expected val_loss or loss, then :min or :max", text);
-  if (direction == "max") monitor.better = Monitor::Better::larger;
-  return monitor;
+  if (text == "val_loss:min") return {Monitor::Better::smaller};
+  if (text == "val_loss:max") return {Monitor::Better::larger};
+  throw_user_error("checkpoint.monitor = {}: expected val_loss:min or val_loss:max", text);
 }
 
 }  // namespace verne

@@ -135,10 +135,8 @@ std::optional<std::string> Trainer::settle() {
   const std::int64_t step = progress_.step;
   std::optional<double> val_loss;
   if (validates(step)) val_loss = validate();
-  const double loss = newest_->result.loss;
   log(val_loss);
-  const Standing standing =
-      val_loss ? judge(monitor_.metric == "val_loss" ? *val_loss : loss) : Standing::ordinary;
+  const Standing standing = val_loss ? judge(*val_loss) : Standing::ordinary;
   std::optional<std::string> reason = stop_reason_;
   if (!reason && run_.deck.train.stop_step > 0 && step == run_.deck.train.stop_step)
     reason = "train.stop_step";

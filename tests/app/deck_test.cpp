@@ -99,8 +99,9 @@ TEST(CheckDeck, Train) {
   EXPECT_THAT(check_error(Verb::train, deck),
               HasSubstr("optimizer.min_lr = 1 is above optimizer.lr = 5e-06"));
   deck = train_deck();
-  deck.checkpoint.monitor = "accuracy:max";
-  EXPECT_THAT(check_error(Verb::train, deck), HasSubstr("checkpoint.monitor = accuracy:max"));
+  deck.checkpoint.monitor = "loss:min";
+  EXPECT_THAT(check_error(Verb::train, deck),
+              HasSubstr("checkpoint.monitor = loss:min: expected val_loss:min or val_loss:max"));
   deck = train_deck();
   deck.model.init = Init::random;
   deck.model.path.clear();

@@ -24,6 +24,7 @@ const std::vector<std::filesystem::path>& folders() {
 // Parameters as the models' publishers count them, tied embeddings once.
 const std::map<std::string, std::int64_t>& parameter_counts() {
   static const std::map<std::string, std::int64_t> counts = {
+      {"qwen25_0p5b", 494'032'768},    {"qwen25_1p5b", 1'543'714'304},    {"qwen25_7b", 7'615'616'512},
       {"qwen3_0p6b", 596'049'920},     {"qwen3_1p7b", 1'720'574'976},     {"qwen3_4b", 4'022'468'096},
       {"qwen3_8b", 8'190'735'360},     {"qwen3_14b", 14'768'307'200},     {"qwen3_32b", 32'762'123'264},
       {"llama3_8b", 8'030'261'248},    {"llama3_70b", 70'553'706'496},    {"llama31_8b", 8'030'261'248},
@@ -68,6 +69,10 @@ TEST(Recipes, OtherSpellings) {
                                                            {"qwen3_600m", "qwen3_0p6b"},
                                                            {"Qwen3-0.6B", "qwen3_0p6b"},
                                                            {"Qwen3-1.7B", "qwen3_1p7b"},
+                                                           {"qwen25_500m", "qwen25_0p5b"},
+                                                           {"Qwen2.5-0.5B", "qwen25_0p5b"},
+                                                           {"Qwen2.5-1.5B", "qwen25_1p5b"},
+                                                           {"Qwen2.5-7B", "qwen25_7b"},
                                                            {"Llama-3.1-405B", "llama31_405b"},
                                                            {"Mistral-7B-v0.3", "mistral_7b"},
                                                            {"llama3_70b", "llama3_70b"},

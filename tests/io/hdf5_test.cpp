@@ -2,8 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <array>
+#include <csignal>
 #include <numeric>
 
 #include "testing.hpp"
@@ -24,6 +26,24 @@ std::string message_of(const Call& call) {
     return error.what();
   }
   return "nothing was thrown";
+}
+
+TEST(Hdf5, SaysThatAFileMayGrowNoFurther) {
+  const testing::TemporaryDirectory directory;
+  Hdf5File file = Hdf5File::create(directory.path() / "limited.h5");
+  const std::array<std::int64_t, 1> extents{1 << 20};
+  const Hdf5Dataset data = file.create_dataset("/data", Hdf5Type::u8, extents);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const rlimit limit{.rlim_cur = 200'000, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  const std::string message =
+      message_of<SystemError>([&] { data.write(0, std::vector<std::byte>(std::size_t{1} << 20)); });
+  setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_THAT(message, HasSubstr("limited.h5"));
+  EXPECT_THAT(message, ::testing::EndsWith("the disk is full or a size limit is reached (File too large)"));
 }
 
 TEST(Hdf5, WritesAndReadsEveryTypeAtAnyElement) {

@@ -3,74 +3,23 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 
+#include "config_cases.hpp"
 #include "testing.hpp"
-#include "verne/base/error.hpp"
-#include "verne/nn/attention.hpp"
 
 namespace verne {
 namespace {
 
-using Json = nlohmann::json;
-using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-/// A small config of a family, as transformers 5 writes it.
-Json config_of(const std::string& family) {
-  static const std::map<std::string, std::string> architectures = {{"llama", "LlamaForCausalLM"},
-                                                                   {"qwen3", "Qwen3ForCausalLM"},
-                                                                   {"mistral", "MistralForCausalLM"},
-                                                                   {"nemotron", "NemotronForCausalLM"}};
-  Json config = {{"model_type", family},
-                 {"architectures", {architectures.at(family)}},
-                 {"vocab_size", 131},
-                 {"hidden_size", 64},
-                 {"intermediate_size", 96},
-                 {"num_hidden_layers", 3},
-                 {"num_attention_heads", 8},
-                 {"num_key_value_heads", 2},
-                 {"head_dim", 16},
-                 {"max_position_embeddings", 512},
-                 {"hidden_act", family == "nemotron" ? "relu2" : "silu"},
-                 {"tie_word_embeddings", false},
-                 {"rope_parameters", {{"rope_theta", 5e5}, {"rope_type", "default"}}},
-                 {"dtype", "bfloat16"}};
-  config[family == "nemotron" ? "norm_eps" : "rms_norm_eps"] = 3e-5;
-  return config;
-}
-
-ModelConfig parse(const Json& config) {
-  return parse_model_config(config.dump(), "folder/config.json");
-}
-
-/// The message with which a config is refused; it always names the file.
-std::string text_refusal(const std::string& text) {
-  try {
-    parse_model_config(text, "folder/config.json");
-  } catch (const UserError& error) {
-    EXPECT_THAT(error.what(), HasSubstr("folder/config.json"));
-    return error.what();
-  }
-  ADD_FAILURE() << "accepted: " << text;
-  return "";
-}
-std::string refusal(const Json& config) {
-  return text_refusal(config.dump());
-}
-
-/// The message where `key` is set to `value`; it must name the key.
-void expect_refused(const std::string& family, const std::string& key, const Json& value,
-                    const std::string& says = "") {
-  SCOPED_TRACE(family + " " + key + " = " + value.dump());
-  Json config = config_of(family);
-  config[key] = value;
-  EXPECT_THAT(refusal(config), AllOf(HasSubstr("\"" + key + "\""), HasSubstr(says)));
-}
+using testing::config_of;
+using testing::expect_refused;
+using testing::Json;
+using testing::parse;
+using testing::refusal;
+using testing::text_refusal;
 
 TEST(Config, ReadsWhatTransformers5Writes) {
   Json json = config_of("llama");
@@ -105,34 +54,6 @@ TEST(Config, ReadsWhatTransformers5Writes) {
   EXPECT_EQ(config.stored_dtype, "bfloat16");
   EXPECT_FALSE(config.tied);
   EXPECT_FALSE(config.qk_norm);
-}
-
-TEST(Config, Transformers4SpellingsMeanTheSame) {
-  Json four = config_of("llama"), five = config_of("llama");
-  five["rope_parameters"] = {{"rope_theta", 2e5},       {"rope_type", "llama3"},
-                             {"factor", 8.0},           {"low_freq_factor", 1.0},
-                             {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 128}};
-  four.erase("rope_parameters");
-  four.erase("dtype");
-  four["torch_dtype"] = "bfloat16";
-  four["rope_theta"] = 2e5;
-  for (const char* type_key : {"rope_type", "type"}) {
-    four["rope_scaling"] = five["rope_parameters"];
-    four["rope_scaling"].erase("rope_theta");
-    four["rope_scaling"].erase("rope_type");
-    four["rope_scaling"][type_key] = "llama3";
-    const ModelConfig a = parse(four), b = parse(five);
-    EXPECT_EQ(a.rope.theta, b.rope.theta);
-    EXPECT_EQ(a.rope.scaling, b.rope.scaling);
-    EXPECT_EQ(rope_table_values(a.rope, 40), rope_table_values(b.rope, 40));
-    EXPECT_EQ(a.stored_dtype, b.stored_dtype);
-  }
-  four["rope_scaling"] = {{"type", "linear"}, {"factor", 4.0}};
-  EXPECT_EQ(parse(four).rope.scaling, RopeConfig::Scaling::linear);
-  EXPECT_EQ(parse(four).rope.factor, 4);
-  four["rope_scaling"] = nullptr;
-  EXPECT_EQ(parse(four).rope.scaling, RopeConfig::Scaling::none);
-  EXPECT_EQ(parse(four).rope.theta, 2e5);
 }
 
 TEST(Config, NullMeansAbsent) {
@@ -195,7 +116,7 @@ TEST(Config, FamiliesDiffer) {
 }
 
 TEST(Config, ArchitectureMustBeKnownAndAgree) {
-  expect_refused("llama", "model_type", "gpt2", "known are llama, qwen3, mistral, nemotron");
+  expect_refused("llama", "model_type", "gpt2", "known are llama, qwen2, qwen3, mistral, nemotron");
   expect_refused("llama", "model_type", 3, "expected a string");
   expect_refused("llama", "architectures", {"Qwen3ForCausalLM"}, "expected 'LlamaForCausalLM'");
   expect_refused("qwen3", "architectures", {"Qwen3MoeForCausalLM"}, "does not go with model_type 'qwen3'");
@@ -205,10 +126,10 @@ TEST(Config, ArchitectureMustBeKnownAndAgree) {
 }
 
 TEST(Config, RefusesWhatChangesTheMathematics) {
-  for (const char* family : {"llama", "qwen3", "mistral", "nemotron"}) {
+  for (const char* family : {"llama", "qwen2", "qwen3", "mistral", "nemotron"}) {
     expect_refused(family, "attention_dropout", 0.1, "dropout 0.1 is not supported");
-    expect_refused(family, "attention_bias", true, "not supported");
-    expect_refused(family, "mlp_bias", true, "not supported");
+    for (const char* key : {"qkv_bias", "use_qkv_bias", "use_bias", "lm_head_bias"})
+      expect_refused(family, key, true, "not supported");
     expect_refused(family, "hidden_act", "gelu", "'gelu' is not supported");
     expect_refused(family, "quantization_config", {{"quant_method", "fp8"}}, "not supported");
     expect_refused(family, "num_local_experts", 8);
@@ -217,7 +138,8 @@ TEST(Config, RefusesWhatChangesTheMathematics) {
     expect_refused(family, "final_logit_softcapping", 30.0);
     expect_refused(family, "attn_logit_softcapping", 50.0);
     expect_refused(family, "attention_chunk_size", 8192);
-    expect_refused(family, "pretraining_tp", 2);
+    expect_refused(family, "pretraining_tp", 0);
+    expect_refused(family, "pretraining_tp", "1");
   }
   expect_refused("llama", "partial_rotary_factor", 0.5, "rotates whole heads");
   expect_refused("nemotron", "partial_rotary_factor", 1.5);
@@ -230,42 +152,51 @@ TEST(Config, InertFieldsAreAccepted) {
   json["attention_dropout"] = 0.0;
   json["attention_bias"] = false;
   json["mlp_bias"] = false;
-  json["pretraining_tp"] = 1;
+  json["pretraining_tp"] = 2;
   json["use_cache"] = true;
   json["something_new"] = {{"a", {1, 2}}};
   json["pad_token_id"] = -1;
   EXPECT_EQ(parse(json).layers, 3);
 }
 
-TEST(Config, RopeScalingIsReadOrRefused) {
-  const auto says = [](const Json& scaling) {
-    Json four = config_of("llama");
-    four["rope_scaling"] = scaling;
-    return refusal(four);
-  };
-  EXPECT_THAT(says({{"rope_type", "yarn"}, {"factor", 4.0}}),
-              HasSubstr("\"rope_scaling.rope_type\": 'yarn' is not supported"));
-  EXPECT_THAT(says({{"type", "dynamic"}, {"factor", 4.0}}),
-              HasSubstr("\"rope_scaling.type\": 'dynamic' is not supported"));
-  EXPECT_THAT(says({{"type", "linear"}}), HasSubstr("\"rope_scaling.factor\": missing"));
-  EXPECT_THAT(says({{"type", "linear"}, {"factor", 0}}), HasSubstr("\"rope_scaling.factor\""));
-  EXPECT_THAT(says({{"type", "linear"}, {"factor", "8"}}), HasSubstr("\"rope_scaling.factor\""));
-  EXPECT_THAT(says({{"type", 3}}), HasSubstr("\"rope_scaling.type\""));
-  EXPECT_THAT(says("linear"), HasSubstr("\"rope_scaling\""));
-  Json llama3 = {
-      {"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}};
-  for (const char* key : {"factor", "low_freq_factor", "high_freq_factor"}) {
-    Json without = llama3;
-    without.erase(key);
-    EXPECT_THAT(says(without), HasSubstr("\"rope_scaling." + std::string(key) + "\": missing"));
+TEST(Config, OldSpellingsAreAccepted) {
+  Json json = config_of("llama");
+  json["architectures"] = {"LLaMAForCausalLM"};
+  json["hidden_act"] = "swish";
+  EXPECT_EQ(parse(json).family, Family::llama);
+  EXPECT_EQ(parse(json).mlp, MlpKind::swiglu);
+  expect_refused("qwen3", "architectures", {"LLaMAForCausalLM"}, "does not go with model_type 'qwen3'");
+  expect_refused("nemotron", "hidden_act", "swish", "'swish' is not supported");
+}
+
+/// {qkv, o, mlp} of a family whose config holds attention_bias and mlp_bias.
+std::vector<bool> biases_of(const std::string& family, bool attention, bool mlp) {
+  Json json = config_of(family);
+  json["attention_bias"] = attention;
+  json["mlp_bias"] = mlp;
+  const ModelConfig config = parse(json);
+  return {config.qkv_bias, config.o_bias, config.mlp_bias};
+}
+
+TEST(Config, BiasesOfEveryFamily) {
+  for (const char* family : {"llama", "nemotron"}) {
+    EXPECT_THAT(biases_of(family, false, false), ElementsAre(false, false, false));
+    EXPECT_THAT(biases_of(family, true, false), ElementsAre(true, true, false));
+    EXPECT_THAT(biases_of(family, false, true), ElementsAre(false, false, true));
   }
-  llama3["high_freq_factor"] = 1.0;
-  EXPECT_THAT(says(llama3), HasSubstr("high_freq_factor"));
-  expect_refused("llama", "rope_theta", 0);
-  expect_refused("llama", "rope_theta", -1e4);
-  Json by_layer_type = config_of("qwen3");
-  by_layer_type["rope_parameters"] = {{"full_attention", {{"rope_theta", 1e6}, {"rope_type", "default"}}}};
-  EXPECT_THAT(refusal(by_layer_type), HasSubstr("rope_parameters.full_attention"));
+  EXPECT_THAT(biases_of("qwen3", true, false), ElementsAre(true, true, false));
+  EXPECT_THAT(biases_of("qwen2", false, false), ElementsAre(true, false, false));
+  EXPECT_THAT(biases_of("mistral", false, false), ElementsAre(false, false, false));
+  for (const char* family : {"qwen2", "mistral"})
+    expect_refused(family, "attention_bias", true, "has no such biases");
+  for (const char* family : {"qwen2", "qwen3", "mistral"})
+    expect_refused(family, "mlp_bias", true, "has no such biases");
+  for (const char* family : {"llama", "qwen2", "qwen3", "mistral", "nemotron"}) {
+    Json json = config_of(family);
+    EXPECT_EQ(parse(json).qkv_bias, std::string_view(family) == "qwen2") << family;  // where nothing is said
+    EXPECT_FALSE(parse(json).o_bias || parse(json).mlp_bias) << family;
+    expect_refused(family, "mlp_bias", "true");
+  }
 }
 
 TEST(Config, WindowsOfEveryFamily) {
@@ -279,30 +210,33 @@ TEST(Config, WindowsOfEveryFamily) {
   json["layer_types"] = nullptr;
   EXPECT_THAT(parse(json).windows, ElementsAre(0, 0, 0));
 
-  json = config_of("qwen3");
-  json["sliding_window"] = 16;
-  json["max_window_layers"] = 1;
-  EXPECT_THAT(parse(json).windows, ElementsAre(0, 0, 0));  // use_sliding_window is off
-  json["use_sliding_window"] = true;
-  EXPECT_THAT(parse(json).windows, ElementsAre(0, 16, 16));
-  json["max_window_layers"] = 0;
-  EXPECT_THAT(parse(json).windows, ElementsAre(16, 16, 16));
-  json["max_window_layers"] = 3;
-  EXPECT_THAT(parse(json).windows, ElementsAre(0, 0, 0));
-  json["max_window_layers"] = nullptr;  // 28 by default
-  EXPECT_THAT(parse(json).windows, ElementsAre(0, 0, 0));
-  json["layer_types"] = {"sliding_attention", "full_attention", "sliding_attention"};
-  EXPECT_THAT(parse(json).windows, ElementsAre(16, 0, 16));
-  json["use_sliding_window"] = false;
-  EXPECT_THAT(refusal(json), HasSubstr("\"layer_types\""));
-  json["layer_types"] = {"full_attention", "full_attention", "full_attention"};
-  EXPECT_THAT(parse(json).windows, ElementsAre(0, 0, 0));
-  json["layer_types"] = {"full_attention", "full_attention"};
-  EXPECT_THAT(refusal(json), HasSubstr("expected a list of 3 entries"));
-  json["layer_types"] = {"full_attention", "linear_attention", "full_attention"};
-  EXPECT_THAT(refusal(json), HasSubstr("entry 1 is \"linear_attention\""));
-  json["layer_types"] = "full_attention";
-  EXPECT_THAT(refusal(json), HasSubstr("\"layer_types\""));
+  for (const char* family : {"qwen2", "qwen3"}) {
+    SCOPED_TRACE(family);
+    json = config_of(family);
+    json["sliding_window"] = 16;
+    json["max_window_layers"] = 1;
+    EXPECT_THAT(parse(json).windows, ElementsAre(0, 0, 0));  // use_sliding_window is off
+    json["use_sliding_window"] = true;
+    EXPECT_THAT(parse(json).windows, ElementsAre(0, 16, 16));
+    json["max_window_layers"] = 0;
+    EXPECT_THAT(parse(json).windows, ElementsAre(16, 16, 16));
+    json["max_window_layers"] = 3;
+    EXPECT_THAT(parse(json).windows, ElementsAre(0, 0, 0));
+    json["max_window_layers"] = nullptr;  // 28 by default
+    EXPECT_THAT(parse(json).windows, ElementsAre(0, 0, 0));
+    json["layer_types"] = {"sliding_attention", "full_attention", "sliding_attention"};
+    EXPECT_THAT(parse(json).windows, ElementsAre(16, 0, 16));
+    json["use_sliding_window"] = false;
+    EXPECT_THAT(refusal(json), HasSubstr("\"layer_types\""));
+    json["layer_types"] = {"full_attention", "full_attention", "full_attention"};
+    EXPECT_THAT(parse(json).windows, ElementsAre(0, 0, 0));
+    json["layer_types"] = {"full_attention", "full_attention"};
+    EXPECT_THAT(refusal(json), HasSubstr("expected a list of 3 entries"));
+    json["layer_types"] = {"full_attention", "linear_attention", "full_attention"};
+    EXPECT_THAT(refusal(json), HasSubstr("entry 1 is \"linear_attention\""));
+    json["layer_types"] = "full_attention";
+    EXPECT_THAT(refusal(json), HasSubstr("\"layer_types\""));
+  }
 
   for (const char* family : {"llama", "nemotron"}) {
     json = config_of(family);
@@ -408,17 +342,62 @@ TEST(Config, WeightsInTransformersOrder) {
   EXPECT_EQ(weight_specs(parse(json)).back().name, "model.norm.weight");
 }
 
+TEST(Config, BiasesFollowTheirWeights) {
+  Json json = config_of("nemotron");
+  json["num_hidden_layers"] = 1;
+  json["attention_bias"] = json["mlp_bias"] = true;
+  std::vector<std::string> names;
+  std::map<std::string, std::vector<std::int64_t>> shapes;
+  for (const WeightSpec& spec : weight_specs(parse(json))) {
+    if (spec.name.find("_proj") == std::string::npos) continue;
+    names.push_back(spec.name.substr(std::string("model.layers.0.").size()));
+    shapes[names.back()] = spec.shape;
+  }
+  EXPECT_THAT(names,
+              ElementsAre("self_attn.q_proj.weight", "self_attn.q_proj.bias", "self_attn.k_proj.weight",
+                          "self_attn.k_proj.bias", "self_attn.v_proj.weight", "self_attn.v_proj.bias",
+                          "self_attn.o_proj.weight", "self_attn.o_proj.bias", "mlp.up_proj.weight",
+                          "mlp.up_proj.bias", "mlp.down_proj.weight", "mlp.down_proj.bias"));
+  EXPECT_THAT(shapes["self_attn.q_proj.bias"], ElementsAre(128));
+  EXPECT_THAT(shapes["self_attn.k_proj.bias"], ElementsAre(32));
+  EXPECT_THAT(shapes["self_attn.v_proj.bias"], ElementsAre(32));
+  EXPECT_THAT(shapes["self_attn.o_proj.bias"], ElementsAre(64));
+  EXPECT_THAT(shapes["mlp.up_proj.bias"], ElementsAre(96));
+  EXPECT_THAT(shapes["mlp.down_proj.bias"], ElementsAre(64));
+  names.clear();
+  json = config_of("qwen2");
+  json["num_hidden_layers"] = 1;
+  for (const WeightSpec& spec : weight_specs(parse(json)))
+    if (spec.name.ends_with(".bias")) names.push_back(spec.name);
+  const std::string attention = "model.layers.0.self_attn.";
+  EXPECT_THAT(names,
+              ElementsAre(attention + "q_proj.bias", attention + "k_proj.bias", attention + "v_proj.bias"));
+  json["model_type"] = "llama";
+  json["architectures"] = {"LlamaForCausalLM"};
+  json["mlp_bias"] = true;
+  std::int64_t with = parse(json).parameter_count();
+  json["mlp_bias"] = false;
+  EXPECT_EQ(with - parse(json).parameter_count(), 96 + 96 + 64);
+}
+
+TEST(Config, LongValuesAreCutInMessages) {
+  Json json = config_of("llama");
+  json["vocab_size"] = std::string(100'000, 'x');
+  EXPECT_LT(refusal(json).size(), 400u);
+}
+
 /// Published sizes; those of the Nemotron family follow from their shapes.
 TEST(Config, ParameterCountsOfTheRecipes) {
   const std::map<std::string, std::int64_t> expected = {
-      {"qwen3_0p6b", 596'049'920},        {"qwen3_1p7b", 1'720'574'976},
-      {"qwen3_4b", 4'022'468'096},        {"qwen3_8b", 8'190'735'360},
-      {"qwen3_14b", 14'768'307'200},      {"qwen3_32b", 32'762'123'264},
-      {"llama3_8b", 8'030'261'248},       {"llama3_70b", 70'553'706'496},
-      {"llama31_8b", 8'030'261'248},      {"llama31_70b", 70'553'706'496},
-      {"llama31_405b", 405'853'388'800},  {"mistral_7b", 7'248'023'552},
-      {"nemotron3_8b", 8'540'135'424},    {"nemotron4_15b", 15'628'775'424},
-      {"nemotron4_340b", 341'029'195'776}};
+      {"qwen3_0p6b", 596'049'920},       {"qwen3_1p7b", 1'720'574'976},
+      {"qwen3_4b", 4'022'468'096},       {"qwen3_8b", 8'190'735'360},
+      {"qwen3_14b", 14'768'307'200},     {"qwen3_32b", 32'762'123'264},
+      {"qwen25_0p5b", 494'032'768},      {"qwen25_1p5b", 1'543'714'304},
+      {"qwen25_7b", 7'615'616'512},      {"llama3_8b", 8'030'261'248},
+      {"llama3_70b", 70'553'706'496},    {"llama31_8b", 8'030'261'248},
+      {"llama31_70b", 70'553'706'496},   {"llama31_405b", 405'853'388'800},
+      {"mistral_7b", 7'248'023'552},     {"nemotron3_8b", 8'540'135'424},
+      {"nemotron4_15b", 15'628'775'424}, {"nemotron4_340b", 341'029'195'776}};
   const auto folder = testing::golden_dir().parent_path().parent_path() / "inputs" / "recipes";
   for (const auto& [recipe, count] : expected) {
     const auto file = folder / recipe / "config.json";
@@ -436,60 +415,6 @@ TEST(Config, FlopsOfAToken) {
                    6.0 * static_cast<double>(untied.parameter_count() - 131 * 64) + attention);
   json["tie_word_embeddings"] = true;
   EXPECT_DOUBLE_EQ(parse(json).training_flops_per_token(100), untied.training_flops_per_token(100));
-}
-
-/// Frequency j from a table: the angle at position 1.
-double frequency(const std::vector<float>& table, std::int64_t positions, std::int64_t half, std::int64_t j) {
-  const auto at = [&](std::int64_t row) {
-    return static_cast<double>(table[static_cast<std::size_t>(row * half + j)]);
-  };
-  return std::atan2(at(positions + 1), at(1));
-}
-
-TEST(RopeTable, HoldsCosinesThenSines) {
-  const RopeConfig rope{.theta = 1e4, .rotary_dim = 8};
-  const std::int64_t positions = 300;
-  const auto table = rope_table_values(rope, positions);
-  ASSERT_EQ(table.size(), 2u * 300u * 4u);
-  for (std::int64_t p = 0; p < positions; ++p) {
-    for (std::int64_t j = 0; j < 4; ++j) {
-      const double angle = static_cast<double>(p) * std::pow(1e4, -2.0 * static_cast<double>(j) / 8);
-      EXPECT_NEAR(table[static_cast<std::size_t>(p * 4 + j)], std::cos(angle), 4e-5) << p << " " << j;
-      EXPECT_NEAR(table[static_cast<std::size_t>((positions + p) * 4 + j)], std::sin(angle), 4e-5);
-    }
-  }
-}
-
-TEST(RopeTable, LinearScalingStretchesPositions) {
-  const RopeConfig rope{.theta = 1e4, .rotary_dim = 8, .scaling = RopeConfig::Scaling::linear, .factor = 4};
-  const auto table = rope_table_values(rope, 2);
-  for (std::int64_t j = 0; j < 4; ++j)
-    EXPECT_NEAR(frequency(table, 2, 4, j), std::pow(1e4, -static_cast<double>(j) / 4) / 4, 1e-7);
-}
-
-/// Llama 3.1: of 64 frequencies the first 29 are kept, the last 29 divided by 8, the six between blended.
-TEST(RopeTable, Llama3Scaling) {
-  const RopeConfig rope{.theta = 5e5,
-                        .rotary_dim = 128,
-                        .scaling = RopeConfig::Scaling::llama3,
-                        .factor = 8,
-                        .low_freq_factor = 1,
-                        .high_freq_factor = 4,
-                        .original_max_position_embeddings = 8192};
-  const auto table = rope_table_values(rope, 2);
-  for (std::int64_t j = 0; j < 64; ++j) {
-    const double plain = std::pow(5e5, -static_cast<double>(j) / 64), found = frequency(table, 2, 64, j);
-    const double wavelength = 2 * M_PI / plain;
-    double expected = plain;
-    if (j >= 35) expected = plain / 8;
-    if (j > 28 && j < 35) {
-      const double share = (8192 / wavelength - 1) / 3;
-      expected = (1 - share) * plain / 8 + share * plain;
-      EXPECT_LT(found, plain * 0.999);
-      EXPECT_GT(found, plain / 8 * 1.001);
-    }
-    EXPECT_NEAR(found, expected, 2e-6 * expected) << j;
-  }
 }
 
 }  // namespace

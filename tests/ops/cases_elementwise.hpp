@@ -1,6 +1,7 @@
 #pragma once
 #include "cases.hpp"
 #include "verne/ops/activation.hpp"
+#include "verne/ops/bias.hpp"
 #include "verne/ops/elementwise.hpp"
 #include "verne/ops/optimizer.hpp"
 #include "verne/ops/reduce.hpp"
@@ -81,8 +82,47 @@ inline std::vector<Output> run_reductions(Queue& queue, DType type, std::int64_t
   return outputs;
 }
 
+/// `gap`: elements between rows.
+inline std::vector<Output> run_bias(Queue& queue, DType type, std::int64_t rows, std::int64_t width,
+                                    std::int64_t gap) {
+  Workbench bench(queue);
+  const DType sums = statistics_type(type);
+  const Tensor bias = bench.random(type, {width}, 1),
+               y = bench.random(type, {rows, width}, 2, 1, width + gap);
+  const Tensor wide = bench.random(sums, {rows, width}, 3, 1, width + gap);
+  std::vector<Output> outputs;
+  run(queue, AddBias{.y = y, .bias = bias});
+  outputs.push_back({"y", bench.values(y)});
+  run(queue, AddBias{.y = wide, .bias = bias});
+  outputs.push_back({"wide y", bench.values(wide)});
+
+  const Tensor dy = bench.random(type, {rows, width}, 4, 1, width + gap);
+  const Tensor fresh = bench.poisoned(sums, {width}), added = bench.random(sums, {width}, 5);
+  run(queue, BiasBackward{.dbias = fresh, .dy = dy});
+  run(queue, BiasBackward{.dbias = added, .accumulate = Accumulate::yes, .dy = dy});
+  outputs.push_back({"dbias", bench.values(fresh)});
+  outputs.push_back({"dbias adding", bench.values(added)});
+  bench.expect_guards_intact();
+  return outputs;
+}
+
 inline std::vector<OpCase> elementwise_cases() {
   std::vector<OpCase> cases;
+  // Fewer rows than a block takes at once and more than all blocks do; widths of many blocks; none of either.
+  for (const auto& [rows, width] : {std::pair<std::int64_t, std::int64_t>{1, 1},
+                                    {3, 71},
+                                    {7, 8},
+                                    {33, 64},
+                                    {229, 229},
+                                    {5, 18432},
+                                    {9001, 24},
+                                    {0, 40}}) {
+    for (const std::int64_t gap : {0, 8, 3}) {
+      cases.push_back({fmt::format("bias_{}x{}_gap_{}", rows, width, gap),
+                       {DType::f32, DType::bf16},
+                       [=](Queue& queue, DType type) { return run_bias(queue, type, rows, width, gap); }});
+    }
+  }
   for (const auto& [rows, width] :
        {std::pair<std::int64_t, std::int64_t>{1, 1}, {3, 71}, {33, 64}, {1, 4096}, {229, 229}}) {
     const std::string suffix = fmt::format("_{}x{}", rows, width);

@@ -5,11 +5,15 @@
 
 namespace verne::testing {
 
+enum class Rows { contiguous, strided };
+enum class Bias { none, added };
+
 struct MatmulShape {
   std::int64_t m, n, k;
   Transpose transpose_a = Transpose::no, transpose_b = Transpose::no;
   Accumulate accumulate = Accumulate::no;
   Rows rows = Rows::contiguous;
+  Bias bias = Bias::none;
 };
 
 enum class Result { storage, float32 };
@@ -30,6 +34,7 @@ inline std::vector<Output> run_matmul(Queue& queue, DType type, const MatmulShap
   run(queue, Matmul{.d = d,
                     .a = a,
                     .b = b,
+                    .bias = shape.bias == Bias::added ? bench.random(type, {shape.n}, 4) : Tensor{},
                     .transpose_a = shape.transpose_a,
                     .transpose_b = shape.transpose_b,
                     .accumulate = shape.accumulate});
@@ -42,10 +47,11 @@ inline std::vector<OpCase> matmul_cases() {
   std::vector<OpCase> cases;
   const auto add = [&](const MatmulShape& s, Result result) {
     cases.push_back(
-        {fmt::format("matmul_{}x{}x{}_{}{}{}{}{}", s.m, s.n, s.k, s.transpose_a == Transpose::yes ? "t" : "n",
-                     s.transpose_b == Transpose::yes ? "t" : "n",
+        {fmt::format("matmul_{}x{}x{}_{}{}{}{}{}{}", s.m, s.n, s.k,
+                     s.transpose_a == Transpose::yes ? "t" : "n", s.transpose_b == Transpose::yes ? "t" : "n",
                      s.accumulate == Accumulate::yes ? "_adding" : "",
-                     s.rows == Rows::strided ? "_strided" : "", result == Result::float32 ? "_to_f32" : ""),
+                     s.rows == Rows::strided ? "_strided" : "", s.bias == Bias::added ? "_bias" : "",
+                     result == Result::float32 ? "_to_f32" : ""),
          {DType::f32, DType::bf16},
          [=](Queue& queue, DType type) { return run_matmul(queue, type, s, result); }});
   };
@@ -57,11 +63,17 @@ inline std::vector<OpCase> matmul_cases() {
     add({m, n, k, yes, no, Accumulate::yes}, Result::float32);
     add({m, n, k, yes, yes, Accumulate::no, Rows::strided}, Result::float32);
     add({m, n, k, no, yes, Accumulate::yes, Rows::strided}, Result::storage);
+    add({m, n, k, no, yes, Accumulate::no, Rows::contiguous, Bias::added}, Result::storage);
+    add({m, n, k, no, no, Accumulate::no, Rows::strided, Bias::added}, Result::storage);
+    add({m, n, k, no, yes, Accumulate::no, Rows::contiguous, Bias::added}, Result::float32);
   }
   // Odd extents: no vector access is aligned, no library kernel fits.
   add({71, 229, 3, no, yes}, Result::storage);
   add({3, 71, 229, no, no, Accumulate::yes}, Result::float32);
   add({1, 1, 1, yes, yes}, Result::storage);
+  add({71, 229, 3, no, yes, Accumulate::no, Rows::contiguous, Bias::added}, Result::storage);
+  add({3, 71, 229, yes, no, Accumulate::no, Rows::strided, Bias::added}, Result::float32);
+  add({33, 72, 0, no, no, Accumulate::no, Rows::strided, Bias::added}, Result::storage);  // the bias alone
   return cases;
 }
 

@@ -14,6 +14,7 @@
 
 #include "verne/ops/activation.hpp"
 #include "verne/ops/attention.hpp"
+#include "verne/ops/bias.hpp"
 #include "verne/ops/cross_entropy.hpp"
 #include "verne/ops/elementwise.hpp"
 #include "verne/ops/embedding.hpp"
@@ -205,6 +206,12 @@ void bench_elementwise(Bench& b) {
   b.time("Cast, bf16 to f32", Cast{.y = wide, .x = y});
   b.time("Cast, f32 to bf16", Cast{.y = dx, .x = wide});
   b.time("Cast, strided copy", Cast{.y = dx, .x = gate_up.columns(0, kIntermediate)});
+  const Tensor bias = b.random(DType::bf16, {kIntermediate}), dbias = b.make(DType::f32, {kIntermediate});
+  const Tensor narrow = b.random(DType::bf16, {kTokens, kQkv});
+  b.time("AddBias", AddBias{.y = dx, .bias = bias});
+  b.time("BiasBackward, intermediate", BiasBackward{.dbias = dbias, .dy = y});
+  b.time("BiasBackward, qkv",
+         BiasBackward{.dbias = dbias.view({1, kIntermediate}).columns(0, kQkv).view({kQkv}), .dy = narrow});
 }
 
 void bench_vocabulary(Bench& b) {
@@ -279,6 +286,9 @@ void bench_matmul(Bench& b) {
     b.time("Matmul " + name + ", weight gradient adding",
            Matmul{.d = dw, .a = y, .b = x, .transpose_a = Transpose::yes, .accumulate = Accumulate::yes});
     b.time("Matmul " + name + ", forward", Matmul{.d = y, .a = x, .b = w, .transpose_b = Transpose::yes});
+    b.time(
+        "Matmul " + name + ", forward with bias",
+        Matmul{.d = y, .a = x, .b = w, .bias = b.random(DType::bf16, {out}), .transpose_b = Transpose::yes});
     b.clear();
   }
 }

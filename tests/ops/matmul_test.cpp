@@ -58,6 +58,45 @@ TEST_P(MatmulTest, IsTheSumOfProducts) {
   }
 }
 
+TEST_P(MatmulTest, AddsABiasOnce) {
+  const auto [m, n, k] = GetParam();
+  for (const auto& [type, out] : {std::pair{DType::f64, DType::f64},
+                                  {DType::f32, DType::f32},
+                                  {DType::bf16, DType::bf16},
+                                  {DType::bf16, DType::f32}}) {
+    for (const std::int64_t gap : {0, 5}) {
+      Workbench bench(queue);
+      const Tensor a = bench.random(type, {m, k}, 1, 1, k + gap),
+                   b = bench.random(type, {n, k}, 2, 1, k + gap), bias = bench.random(type, {n}, 3);
+      const Tensor d = bench.poisoned(out, {m, n}, n + gap);
+      run(queue, Matmul{.d = d, .a = a, .b = b, .bias = bias, .transpose_b = Transpose::yes});
+      const Values av = bench.values(a), bv = bench.values(b), cv = bench.values(bias);
+      Values expected;
+      for (std::int64_t i = 0; i < m; ++i) {
+        for (std::int64_t j = 0; j < n; ++j) {
+          double sum = cv[static_cast<std::size_t>(j)];
+          for (std::int64_t l = 0; l < k; ++l)
+            sum += at(av, Transpose::no, m, k, i, l) * at(bv, Transpose::yes, k, n, l, j);
+          expected.push_back(sum);
+        }
+      }
+      expect_close(bench.values(d), expected, tolerance(out).formula,
+                   fmt::format("{} to {} gap {}", name(type), name(out), gap));
+      bench.expect_guards_intact();
+    }
+  }
+}
+
+TEST(Matmul, RoundsWithTheBias) {
+  CpuQueue queue;
+  Workbench bench(queue);
+  // The product 1 + 2^-8 is half a step of bfloat16 and would round to 1; with the bias it is 1 + 2^-7.
+  const Tensor a = bench.of(DType::bf16, {1, 2}, {1, 0.00390625}), b = bench.of(DType::bf16, {2, 1}, {1, 1});
+  const Tensor bias = bench.of(DType::bf16, {1}, {0.00390625}), d = bench.poisoned(DType::bf16, {1, 1});
+  run(queue, Matmul{.d = d, .a = a, .b = b, .bias = bias});
+  EXPECT_EQ(bench.values(d), Values{1.0078125});
+}
+
 // 700 rows or columns cross tiles; a depth of 1100 crosses the blocks in which bfloat16 is widened; 0 is an
 // empty matrix.
 INSTANTIATE_TEST_SUITE_P(Shapes, MatmulTest,
@@ -81,6 +120,13 @@ TEST(MatmulCheck, NamesWhatDoesNotFit) {
   const Tensor good = bench.random(DType::f32, {3, 5}, 2), wrong = bench.poisoned(DType::bf16, {2, 5});
   EXPECT_THROW(run(queue, Matmul{.d = wrong, .a = a, .b = good}), InternalError);
   EXPECT_THROW(run(queue, Matmul{.d = Tensor{}, .a = a, .b = good}), InternalError);
+  const Tensor bias = bench.random(DType::f32, {5}, 3), narrow_bias = bench.random(DType::bf16, {5}, 3);
+  EXPECT_NO_THROW(run(queue, Matmul{.d = d, .a = a, .b = good, .bias = bias}));
+  EXPECT_THROW(run(queue, Matmul{.d = d, .a = a, .b = good, .bias = narrow_bias}), InternalError);
+  EXPECT_THROW(run(queue, Matmul{.d = d, .a = a, .b = good, .bias = bench.random(DType::f32, {2}, 3)}),
+               InternalError);
+  EXPECT_THROW(run(queue, Matmul{.d = d, .a = a, .b = good, .bias = bias, .accumulate = Accumulate::yes}),
+               InternalError);
 }
 
 TEST(MatmulCost, CountsTwoOperationsAProduct) {
@@ -95,6 +141,16 @@ TEST(MatmulCost, CountsTwoOperationsAProduct) {
                     .accumulate = Accumulate::yes});
   EXPECT_EQ(queue.total().flops, 2.0 * 6 * 4 * 10);
   EXPECT_EQ(queue.total().bytes, 2.0 * (60 + 40) + 2 * 4.0 * 24);
+}
+
+TEST(MatmulCost, CountsTheBias) {
+  MetaQueue queue;
+  const Buffer a(queue, DType::bf16, {6, 10}, MemoryKind::scratch),
+      b(queue, DType::bf16, {10, 4}, MemoryKind::scratch), bias(queue, DType::bf16, {4}, MemoryKind::scratch),
+      d(queue, DType::bf16, {6, 4}, MemoryKind::scratch);
+  run(queue, Matmul{.d = d.tensor(), .a = a.tensor(), .b = b.tensor(), .bias = bias.tensor()});
+  EXPECT_EQ(queue.total().flops, 2.0 * 6 * 4 * 10 + 6 * 4);
+  EXPECT_EQ(queue.total().bytes, 2.0 * (60 + 40 + 4 + 24));
 }
 
 }  // namespace

@@ -45,13 +45,13 @@ std::vector<std::int64_t> read_integers(const SafetensorsFile& file, const std::
 }
 
 /// What a golden file holds of a batch: rows of equal length, of one document each or of several.
-struct Rows {
+struct GoldenRows {
   std::int64_t count = 0, length = 0;
   std::vector<std::int64_t> mask;    ///< 1 where the token counts as a target
   std::vector<std::int64_t> starts;  ///< 1 where a document begins
   bool packed = false;
 
-  explicit Rows(const SafetensorsFile& file) {
+  explicit GoldenRows(const SafetensorsFile& file) {
     Shape shape;
     read_tensor<std::int64_t>(file, "input_ids", &shape);
     count = shape[0];
@@ -175,7 +175,7 @@ class Case {
   HfFolder folder_;
   SafetensorsFile golden_;
   ModelConfig config_;
-  Rows rows_;
+  GoldenRows rows_;
   ParallelLayout layout_;
   MicroBatchShape shape_;
   std::vector<std::int64_t> ids_, steps_;
@@ -232,7 +232,7 @@ std::vector<Setting> settings(int ranks, const ModelConfig& config, std::int64_t
 std::vector<Setting> settings_of(const fs::path& folder) {
   const HfFolder model(folder);
   return settings(Case::world().size(), parse_model_config(model.config_text(), "config.json"),
-                  Rows(SafetensorsFile(folder / "golden.safetensors")).count);
+                  GoldenRows(SafetensorsFile(folder / "golden.safetensors")).count);
 }
 
 class Golden : public ::testing::TestWithParam<fs::path> {};

@@ -1,9 +1,9 @@
 #pragma once
-#include <fmt/format.h>
-
 #include <stdexcept>
 #include <string>
 #include <utility>
+
+#include "verne/base/printable.hpp"
 
 namespace verne {
 
@@ -15,7 +15,8 @@ enum class ExitCode : int {
   requeue = 75,    ///< stopped in good order with a checkpoint
 };
 
-/// Base of what Verne throws: the message is meant for a person.
+/// Base of what Verne throws: the message is meant for a person. The functions below make it with
+/// `message_text`: what an argument brings from outside cannot leave its line.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -44,25 +45,30 @@ class InternalError : public Error {
 
 template <class... Args>
 [[noreturn]] void throw_user_error(fmt::format_string<Args...> format, Args&&... args) {
-  throw UserError(fmt::format(format, std::forward<Args>(args)...));
+  throw UserError(message_text(format, std::forward<Args>(args)...));
 }
 template <class... Args>
 [[noreturn]] void throw_system_error(fmt::format_string<Args...> format, Args&&... args) {
-  throw SystemError(fmt::format(format, std::forward<Args>(args)...));
+  throw SystemError(message_text(format, std::forward<Args>(args)...));
 }
 
 /// Throws InternalError unless `condition` holds; the message states the facts.
 template <class... Args>
 void require(bool condition, fmt::format_string<Args...> format, Args&&... args) {
-  if (!condition) throw InternalError(fmt::format(format, std::forward<Args>(args)...));
+  if (!condition) throw InternalError(message_text(format, std::forward<Args>(args)...));
 }
 /// Throws UserError unless `condition` holds.
 template <class... Args>
 void require_user(bool condition, fmt::format_string<Args...> format, Args&&... args) {
-  if (!condition) throw UserError(fmt::format(format, std::forward<Args>(args)...));
+  if (!condition) throw UserError(message_text(format, std::forward<Args>(args)...));
 }
 
-/// SystemError for a failed system call: appends the text of the given errno.
+/// Whether an errno means that no more can be written: no space, a quota, or a size limit such as `ulimit
+/// -f`.
+bool is_disk_full(int error_number);
+/// What an errno means, for the end of a message; says so where the disk is full.
+std::string reason_of(int error_number);
+/// SystemError for a failed system call: "what: reason".
 [[noreturn]] void throw_errno(const std::string& what, int error_number);
 
 }  // namespace verne

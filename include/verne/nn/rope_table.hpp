@@ -6,7 +6,8 @@
 
 namespace verne {
 
-/// Cosines and sines of the rotary angles, f32 [positions, rotary_dim / 2], on the queue's device.
+/// Cosines and sines of the rotary angles, times the attention factor, f32 [positions, rotary_dim / 2], on
+/// the queue's device.
 struct RopeTable {
   Tensor cos, sin;
 };

@@ -8,13 +8,16 @@ namespace verne {
 
 enum class Transpose : bool { no, yes };
 
-/// d = op(a)·op(b), or d += op(a)·op(b). op(x) is x or its transpose; op(a): [m, k], op(b): [k, n], d: [m,
-/// n]. a and b share a dtype (f32, bf16; f64 on the CPU); d has it too, or is f32. Sums are in float32
-/// (float64 for f64). Rows may be strided.
+/// d = op(a)·op(b) + bias, or d += op(a)·op(b). op(x) is x or its transpose; op(a): [m, k], op(b): [k, n], d:
+/// [m, n]. a and b share a dtype (f32, bf16; f64 on the CPU); d has it too, or is f32. bias [n] (may be
+/// empty; not where d is added to) has a's dtype and is added to every row. Sums are in float32 (float64 for
+/// f64), the bias in them, and rounded once; CUDA rounds twice where its library does not take the bias
+/// along. Rows may be strided.
 struct Matmul {
   static constexpr const char* kName = "Matmul";
   Tensor d;      // out
   Operand a, b;  // in
+  Tensor bias;   // in; may be empty
   Transpose transpose_a = Transpose::no, transpose_b = Transpose::no;
   Accumulate accumulate = Accumulate::no;
 

@@ -42,12 +42,12 @@ struct RunProgress {
   static RunProgress from_json(const nlohmann::ordered_json& state, const std::filesystem::path& origin);
 };
 
-/// checkpoint.monitor: "val_loss:min".
+/// What makes a validation loss the best one.
 struct Monitor {
-  std::string metric;
   enum class Better { smaller, larger } better = Better::smaller;
   bool improves(double value, double than, double min_delta) const;
 };
+/// Of checkpoint.monitor, "val_loss:min" or "val_loss:max"; UserError for any other text.
 Monitor parse_monitor(const std::string& text);
 
 }  // namespace verne
