@@ -14,10 +14,10 @@ R sigmoid(R x) {
 template <class S>
 void forward(CpuQueue& queue, const SwiGluForward& op) {
   using R = Real<S>;
-  const std::int64_t width = op.y.size(1);
-  for_rows(queue, op.y.size(0), width, [&](std::int64_t row) {
+  const std::int64_t width = op.y.data.size(1);
+  for_rows(queue, op.y.data.size(0), width, [&](std::int64_t row) {
     const S *gate = op.gate_up.data<S>() + row * 2 * width, *up = gate + width;
-    S* y = op.y.data<S>() + row * width;
+    S* y = op.y.data.data<S>() + row * width;
 #pragma omp simd
     for (std::int64_t c = 0; c < width; ++c) {
       const R g = load(gate[c]);
@@ -47,7 +47,7 @@ template <class S>
 void forward(CpuQueue& queue, const SquaredReluForward& op) {
   using R = Real<S>;
   const S* x = op.x.data<S>();
-  S* y = op.y.data<S>();
+  S* y = op.y.data.data<S>();
   for_chunks(queue, op.x.count(), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const R value = load(x[i]);
@@ -73,7 +73,7 @@ void backward(CpuQueue& queue, const SquaredReluBackward& op) {
 }  // namespace
 
 void launch(CpuQueue& queue, const SwiGluForward& op) {
-  with_storage(op.y.dtype(), [&](auto s) { forward<decltype(s)>(queue, op); });
+  with_storage(op.y.data.dtype(), [&](auto s) { forward<decltype(s)>(queue, op); });
 }
 void launch(CpuQueue& queue, const SwiGluBackward& op) {
   with_storage(op.dy.dtype(), [&](auto s) { backward<decltype(s)>(queue, op); });

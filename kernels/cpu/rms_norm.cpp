@@ -42,7 +42,7 @@ void forward(CpuQueue& queue, const RmsNormForward& op) {
         add_residual(row_of<S>(op.x, row), row_of<S>(op.residual, row), row_of<S>(op.sum, row), width);
     const R rstd = static_cast<R>(1 / std::sqrt(mean_square(s, 0, width) + op.eps));
     op.rstd.data<R>()[row] = rstd;
-    S* y = row_of<S>(op.y, row);
+    S* y = row_of<S>(op.y.data, row);
     for (std::int64_t c = 0; c < width; ++c)
       y[c] = store<S>(load(store<S>(load(s[c]) * rstd)) * load(weight[c]));
   });
@@ -98,7 +98,7 @@ void forward(CpuQueue& queue, const LayerNormForward& op) {
     const R rstd = static_cast<R>(1 / std::sqrt(mean_square(s, exact_mean, width) + op.eps));
     op.mean.data<R>()[row] = mean;
     op.rstd.data<R>()[row] = rstd;
-    S* y = row_of<S>(op.y, row);
+    S* y = row_of<S>(op.y.data, row);
     for (std::int64_t c = 0; c < width; ++c) {
       y[c] = store<S>((load(s[c]) - mean) * rstd * (load(weight[c]) + offset) + load(bias[c]));
     }

@@ -156,9 +156,9 @@ void launch(CudaQueue& queue, const LayerNormForward& op) {
   for_storage(op.x.dtype(), [&](auto storage) {
     using T = decltype(storage);
     const bool wide = width % kPack<T> == 0 &&
-                      rows_aligned(kPack<T>, {op.y, op.sum, op.x, op.residual, op.weight, op.bias});
+                      rows_aligned(kPack<T>, {op.y.data, op.sum, op.x, op.residual, op.weight, op.bias});
     for_access<T>(wide, [&](auto access) {
-      const Forward<T> arguments{.y = pointer<T>(op.y),
+      const Forward<T> arguments{.y = pointer<T>(op.y.data),
                                  .sum = pointer<T>(op.sum),
                                  .mean = op.mean.data<float>(),
                                  .rstd = op.rstd.data<float>(),
@@ -166,7 +166,7 @@ void launch(CudaQueue& queue, const LayerNormForward& op) {
                                  .residual = pointer<const T>(op.residual),
                                  .weight = pointer<const T>(op.weight),
                                  .bias = pointer<const T>(op.bias),
-                                 .y_stride = op.y.stride(),
+                                 .y_stride = op.y.data.stride(),
                                  .sum_stride = op.sum.stride(),
                                  .x_stride = op.x.stride(),
                                  .residual_stride = op.residual.stride(),

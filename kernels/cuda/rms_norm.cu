@@ -130,15 +130,15 @@ void launch(CudaQueue& queue, const RmsNormForward& op) {
   for_storage(op.x.dtype(), [&](auto storage) {
     using T = decltype(storage);
     const bool wide =
-        width % kPack<T> == 0 && rows_aligned(kPack<T>, {op.y, op.sum, op.x, op.residual, op.weight});
+        width % kPack<T> == 0 && rows_aligned(kPack<T>, {op.y.data, op.sum, op.x, op.residual, op.weight});
     for_access<T>(wide, [&](auto access) {
-      const Forward<T> arguments{.y = pointer<T>(op.y),
+      const Forward<T> arguments{.y = pointer<T>(op.y.data),
                                  .sum = pointer<T>(op.sum),
                                  .rstd = op.rstd.data<float>(),
                                  .x = pointer<const T>(op.x),
                                  .residual = pointer<const T>(op.residual),
                                  .weight = pointer<const T>(op.weight),
-                                 .y_stride = op.y.stride(),
+                                 .y_stride = op.y.data.stride(),
                                  .sum_stride = op.sum.stride(),
                                  .x_stride = op.x.stride(),
                                  .residual_stride = op.residual.stride(),

@@ -20,13 +20,13 @@ void check_gate_up(const Checks& check, std::string_view argument, const Tensor&
 
 void SwiGluForward::check() const {
   const Checks check(kName);
-  check.rank("y", y, 2);
-  check.real("y", y);
-  check.contiguous("y", y);
-  check_gate_up(check, "gate_up", gate_up, y);
+  check.rank("y", y.data, 2);
+  check.real("y", y.data);
+  check.contiguous("y", y.data);
+  check_gate_up(check, "gate_up", gate_up, y.data);
 }
 Cost SwiGluForward::cost() const {
-  return {.flops = 5 * static_cast<double>(y.count()), .bytes = bytes({y, gate_up})};
+  return {.flops = 5 * static_cast<double>(y.data.count()), .bytes = bytes({y.data, gate_up})};
 }
 
 void SwiGluBackward::check() const {
@@ -45,10 +45,10 @@ void SquaredReluForward::check() const {
   const Checks check(kName);
   check.real("x", x);
   check_same(check, "x", x, x);
-  check_same(check, "y", y, x);
+  check_same(check, "y", y.data, x);
 }
 Cost SquaredReluForward::cost() const {
-  return {.flops = 2 * static_cast<double>(x.count()), .bytes = bytes({x, y})};
+  return {.flops = 2 * static_cast<double>(x.count()), .bytes = bytes({x, y.data})};
 }
 
 void SquaredReluBackward::check() const {

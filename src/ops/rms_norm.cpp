@@ -56,13 +56,13 @@ double gradient_bytes(const Tensor& gradient, Accumulate accumulate) {
 void RmsNormForward::check() const {
   const Checks check(kName);
   check_input(check, "x", x);
-  check_rows(check, "y", y, x);
+  check_rows(check, "y", y.data, x);
   check_per_row(check, "rstd", rstd, x);
   check_gain(check, "weight", weight, x);
   check_sum(check, sum, residual, x);
 }
 Cost RmsNormForward::cost() const {
-  return {.flops = 5 * elements(x), .bytes = bytes({x, residual, sum, y, rstd, weight})};
+  return {.flops = 5 * elements(x), .bytes = bytes({x, residual, sum, y.data, rstd, weight})};
 }
 
 void RmsNormBackward::check() const {
@@ -83,7 +83,7 @@ Cost RmsNormBackward::cost() const {
 void LayerNormForward::check() const {
   const Checks check(kName);
   check_input(check, "x", x);
-  check_rows(check, "y", y, x);
+  check_rows(check, "y", y.data, x);
   check_per_row(check, "mean", mean, x);
   check_per_row(check, "rstd", rstd, x);
   check_gain(check, "weight", weight, x);
@@ -91,7 +91,7 @@ void LayerNormForward::check() const {
   check_sum(check, sum, residual, x);
 }
 Cost LayerNormForward::cost() const {
-  return {.flops = 8 * elements(x), .bytes = bytes({x, residual, sum, y, mean, rstd, weight, bias})};
+  return {.flops = 8 * elements(x), .bytes = bytes({x, residual, sum, y.data, mean, rstd, weight, bias})};
 }
 
 void LayerNormBackward::check() const {

@@ -9,7 +9,7 @@
 #include "verne/app/deck.hpp"
 #include "verne/base/error.hpp"
 #include "verne/host/environment.hpp"
-#include "verne/nn/config.hpp"
+#include "verne/nn/model_tensors.hpp"
 
 namespace verne {
 namespace {
@@ -38,7 +38,7 @@ TEST(Recipes, ParameterCounts) {
   for (const auto& [name, count] : parameter_counts()) {
     const Recipe recipe = find_recipe(name, folders());
     const ModelConfig config = parse_model_config(testing::read_text(recipe.config), recipe.config);
-    EXPECT_EQ(config.parameter_count(), count) << name;
+    EXPECT_EQ(parameter_count(config), count) << name;
   }
 }
 

@@ -52,15 +52,15 @@ TEST_F(BatchesTest, GlobalBatchIsTheSameForEveryLayout) {
           split.micro_batch = 1;
           split.data_rank = rank;
           split.data_ranks = 2;
-          const MicroBatch piece = batches(split).micro_batch(step, accumulation);
+          const MicroBatch piece = batches(split).batch(step).micro_batch(accumulation);
           pieces.insert(pieces.end(), piece.tokens.begin(), piece.tokens.end());
           counted += piece.counted_tokens;
         }
       }
-      EXPECT_EQ(pieces, whole.micro_batch(step, 0).tokens);
+      EXPECT_EQ(pieces, whole.batch(step).micro_batch(0).tokens);
       EXPECT_EQ(counted, whole.counts(step).counted_tokens);
-      EXPECT_EQ(whole.micro_batch(step, 0).real_tokens, whole.counts(step).real_tokens);
-      EXPECT_EQ(whole.micro_batch(step, 0).documents, whole.counts(step).documents);
+      EXPECT_EQ(whole.batch(step).micro_batch(0).real_tokens, whole.counts(step).real_tokens);
+      EXPECT_EQ(whole.batch(step).micro_batch(0).documents, whole.counts(step).documents);
     }
   }
 }
@@ -68,7 +68,7 @@ TEST_F(BatchesTest, GlobalBatchIsTheSameForEveryLayout) {
 TEST_F(BatchesTest, InOrderWithoutShufflingAndPacking) {
   const Batches batch = batches(
       {.seq_length = 6, .packing = Packing::no, .shuffle = Shuffle::no, .micro_batch = 2, .global_batch = 2});
-  const MicroBatch second = batch.micro_batch(2, 0);  // records 2 and 3
+  const MicroBatch second = batch.batch(2).micro_batch(0);  // records 2 and 3
   EXPECT_THAT(second.tokens, ElementsAre(200, 201, 202, 203, 0, 0, 300, 301, 302, 303, 304, 0));
   EXPECT_THAT(second.document_starts, ElementsAre(0, 6, 12));
 }
@@ -78,7 +78,7 @@ TEST_F(BatchesTest, PackedDocumentsStayWholeAndApart) {
       batches({.seq_length = 12, .padded_seq_length = 16, .seed = 2, .micro_batch = 1, .global_batch = 1});
   std::map<std::int32_t, std::int64_t> seen;  // tokens of each document
   for (std::int64_t step = 1; step <= batch.steps_in_epoch(); ++step) {
-    const MicroBatch row = batch.micro_batch(step, 0);
+    const MicroBatch row = batch.batch(step).micro_batch(0);
     ASSERT_EQ(row.tokens.size(), 16u);
     for (std::size_t d = 0; d + 1 < row.document_starts.size(); ++d) {
       const auto begin = static_cast<std::size_t>(row.document_starts[d]),
@@ -110,12 +110,12 @@ TEST_F(BatchesTest, ValidationStopsWithAShortBatch) {
   const Batches batch = batches(base);
   EXPECT_EQ(batch.steps_in_epoch(), 4);
   EXPECT_EQ(batch.counts(4).rows, 6);
-  const MicroBatch last = batch.micro_batch(4, 0);  // records 28 and 29, two rows of padding
+  const MicroBatch last = batch.batch(4).micro_batch(0);  // records 28 and 29, two rows of padding
   EXPECT_EQ(last.documents, 2);
   EXPECT_EQ(last.tokens[0], 2800);
   EXPECT_EQ(last.tokens[6], 2900);
   EXPECT_EQ(last.tokens[12], 0);
-  EXPECT_THROW(batch.micro_batch(5, 0), InternalError);
+  EXPECT_THROW(batch.batch(5).micro_batch(0), InternalError);
 }
 
 TEST_F(BatchesTest, NothingToTrainOnIsAnError) {

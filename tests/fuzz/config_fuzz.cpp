@@ -6,7 +6,7 @@
 
 #include "verne/base/error.hpp"
 #include "verne/nn/attention.hpp"
-#include "verne/nn/config.hpp"
+#include "verne/nn/model_tensors.hpp"
 
 namespace {
 
@@ -25,9 +25,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     expect(config.rope.rotary_dim >= 2 && config.rope.rotary_dim % 2 == 0 &&
            config.rope.rotary_dim <= config.head_dim);
     if (config.layers > 64) return 0;  // the same for every layer, only slower
-    expect(config.parameter_count() > 0);
-    expect(config.training_flops_per_token(4096) > 0);
-    for (const verne::WeightSpec& spec : verne::weight_specs(config))
+    expect(verne::parameter_count(config) > 0);
+    const std::vector<std::int64_t> documents = {4096};
+    expect(verne::TrainingFlops(config)(documents) > 0);
+    for (const verne::ModelTensor& spec : verne::model_tensors(config))
       for (const std::int64_t extent : spec.shape) expect(extent > 0);
     if (config.head_dim <= 1024) expect(!verne::rope_table_values(config.rope, 2).empty());
   } catch (const verne::UserError&) {

@@ -5,7 +5,7 @@
 
 #include "testing.hpp"
 #include "verne/io/hf_folder.hpp"
-#include "verne/nn/config.hpp"
+#include "verne/nn/model_tensors.hpp"
 
 namespace verne {
 namespace {
@@ -31,8 +31,8 @@ TEST(GoldenConfigs, PromiseTheWeightsOfTheirFiles) {
   ASSERT_GE(folders().size(), 10u);
   for (const fs::path& folder : folders()) {
     std::map<std::string, std::string> promised, found;
-    for (const WeightSpec& spec : weight_specs(config_in(folder)))
-      promised[spec.name] = Shape(std::span<const std::int64_t>(spec.shape)).text();
+    for (const ModelTensor& tensor : model_tensors(config_in(folder)))
+      promised[tensor.name] = tensor.shape.text();
     const HfFolder files(folder);
     for (const TensorInfo& tensor : files.tensors()) found[tensor.name] = tensor.shape.text();
     EXPECT_EQ(promised, found) << folder;

@@ -5,7 +5,6 @@
 
 namespace verne::testing {
 
-enum class Rows { contiguous, strided };
 enum class Bias { none, added };
 
 struct MatmulShape {

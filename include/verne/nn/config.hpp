@@ -38,16 +38,10 @@ struct ModelConfig {
   std::int64_t max_positions = 0;
   NormKind norm = NormKind::rms;
   MlpKind mlp = MlpKind::swiglu;
-<<<<<<< HEAD
-  bool qkv_bias = false, o_bias = false, mlp_bias = false;  ///< of linear layers
-  bool qk_norm = false;  ///< RMSNorm over each query and key head before the rotation
-  bool tied = false;     ///< lm_head.weight is embed_tokens.weight
-=======
   bool qk_norm = false;                   ///< RMSNorm over each query and key head before the rotation
   bool qkv_bias = false, o_bias = false;  ///< of the q, k and v projections; of the attention's output
   bool mlp_bias = false;                  ///< of gate, up and down
   bool tied = false;                      ///< lm_head.weight is embed_tokens.weight
->>>>>>> faults
   double norm_eps = 1e-6;
   RopeConfig rope;
   std::vector<std::int64_t> windows;  ///< per layer: attention window, 0 for none

@@ -6,7 +6,7 @@ namespace verne {
 /// y = silu(gate)·up, silu(x) = x/(1 + e^−x). gate_up: [tokens, 2·width], gate first; y: [tokens, width].
 struct SwiGluForward {
   static constexpr const char* kName = "SwiGluForward";
-  Tensor y;        // out
+  Operand y;       // out: what the next matmul eats
   Tensor gate_up;  // in
   void check() const;
   Cost cost() const;
@@ -29,7 +29,7 @@ void launch(CudaQueue&, const SwiGluBackward&);
 /// y = max(x, 0)². Any equal shapes.
 struct SquaredReluForward {
   static constexpr const char* kName = "SquaredReluForward";
-  Tensor y;  // out
+  Operand y;  // out: what the next matmul eats
   Tensor x;  // in
   void check() const;
   Cost cost() const;

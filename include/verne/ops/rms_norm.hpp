@@ -9,7 +9,8 @@ namespace verne {
 /// Face does.
 struct RmsNormForward {
   static constexpr const char* kName = "RmsNormForward";
-  Tensor y, rstd;              // out
+  Operand y;                   // out: what the next matmul eats
+  Tensor rstd;                 // out
   Tensor sum;                  // out; empty where there is no residual
   Tensor x, residual, weight;  // in; residual may be empty
   double eps = 1e-6;
@@ -40,7 +41,8 @@ void launch(CudaQueue&, const RmsNormBackward&);
 /// y = (sum − mean)·rstd·(weight + offset) + bias, statistics in float32, one rounding at the end.
 struct LayerNormForward {
   static constexpr const char* kName = "LayerNormForward";
-  Tensor y, mean, rstd;              // out; mean and rstd [rows] f32 (f64)
+  Operand y;                         // out: what the next matmul eats
+  Tensor mean, rstd;                 // out; [rows] f32 (f64)
   Tensor sum;                        // out; empty where there is no residual
   Tensor x, residual, weight, bias;  // in
   double eps = 1e-5;
