@@ -30,14 +30,14 @@ TEST(AddBias, AddsToEveryRowAndLeavesTheGaps) {
   }
 }
 
-TEST(AddBias, RoundsTheSumOnce) {
+TEST(AddBias, RoundsToNearestEven) {
   CpuQueue queue;
   Workbench bench(queue);
-  // 1 + 2^-8 + 2^-8 in bfloat16, whose step here is 2^-7: the sum is 1 + 2^-7, the parts alone are not seen.
-  const Tensor y = bench.of(DType::bf16, {1, 2}, {1, -256}),
-               bias = bench.of(DType::bf16, {2}, {0.0078125, 1});
+  // Half a step of bfloat16 more than 1 goes back to 1, than its neighbour on to the next even number.
+  const Tensor y = bench.of(DType::bf16, {1, 2}, {1, 1.0078125}),
+               bias = bench.of(DType::bf16, {2}, {0.00390625, 0.00390625});
   run(queue, AddBias{.y = y, .bias = bias});
-  EXPECT_EQ(bench.values(y), (Values{1.0078125, -255}));
+  EXPECT_EQ(bench.values(y), (Values{1, 1.015625}));
 }
 
 struct Sums {
