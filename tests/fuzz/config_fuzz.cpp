@@ -29,7 +29,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::vector<std::int64_t> documents = {4096};
     expect(verne::TrainingFlops(config)(documents) > 0);
     for (const verne::ModelTensor& spec : verne::model_tensors(config))
-      for (const std::int64_t extent : spec.shape) expect(extent > 0);
+      for (const std::int64_t extent : spec.shape.extents()) expect(extent > 0);
     if (config.head_dim <= 1024) expect(!verne::rope_table_values(config.rope, 2).empty());
   } catch (const verne::UserError&) {
   }
