@@ -67,6 +67,9 @@ Cost AttentionForward::cost() const {
   const double pairs = visible_pairs(documents, q.size(0), window) * static_cast<double>(q.size(1));
   return {.flops = 4 * pairs * static_cast<double>(q.size(2)), .bytes = bytes({q, k, v, out, log_sum_exp})};
 }
+Access AttentionForward::access() const {
+  return {.reads = present({q, k, v, documents.starts}), .writes = present({out, log_sum_exp})};
+}
 
 void AttentionBackward::check() const {
   const Checks check(kName);
@@ -80,6 +83,10 @@ Cost AttentionBackward::cost() const {
   const double pairs = visible_pairs(documents, q.size(0), window) * static_cast<double>(q.size(1));
   return {.flops = 10 * pairs * static_cast<double>(q.size(2)),
           .bytes = bytes({q, k, v, out, dout, dq, dk, dv, log_sum_exp})};
+}
+Access AttentionBackward::access() const {
+  return {.reads = present({dout, q, k, v, out, log_sum_exp, documents.starts}),
+          .writes = present({dq, dk, dv})};
 }
 
 }  // namespace verne

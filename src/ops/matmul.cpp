@@ -27,5 +27,8 @@ Cost Matmul::cost() const {
   return {.flops = 2 * products,
           .bytes = bytes({a.data, b.data}) + bytes({d}) * (accumulate == Accumulate::yes ? 2 : 1)};
 }
+Access Matmul::access() const {
+  return {.reads = present({a, b, added_to(d, accumulate)}), .writes = present({d})};
+}
 
 }  // namespace verne

@@ -14,6 +14,9 @@ void ClipFactor::check() const {
 Cost ClipFactor::cost() const {
   return {.flops = 4, .bytes = bytes({scalars, sum_of_squares})};
 }
+Access ClipFactor::access() const {
+  return {.reads = present({scalars, sum_of_squares}), .writes = present({scalars})};
+}
 
 void AdamW::check() const {
   const Checks check(kName);
@@ -33,6 +36,10 @@ Cost AdamW::cost() const {
   const bool one = weight.raw() == master.raw();
   return {.flops = 16 * static_cast<double>(weight.count()),
           .bytes = 2 * bytes({master, exp_avg, exp_avg_sq}) + bytes({grad}) + (one ? 0 : bytes({weight}))};
+}
+Access AdamW::access() const {
+  return {.reads = present({weight, master, exp_avg, exp_avg_sq, grad, scalars}),
+          .writes = present({weight, master, exp_avg, exp_avg_sq})};
 }
 
 }  // namespace verne

@@ -95,8 +95,8 @@ Engine::~Engine() = default;
 
 EnginePlan Engine::plan(const ModelConfig& config, const ProcessGrid& grid, TensorParallel::Sequence sequence,
                         const EngineOptions& options) {
-  ParallelRuntime runtime = ParallelRuntime::meta(grid, config, sequence);
-  auto& queue = static_cast<MetaQueue&>(runtime.compute());
+  MetaTrace trace;
+  ParallelRuntime runtime = ParallelRuntime::meta(trace, grid, config, sequence);
   Engine engine(config, runtime, options, {Arena::kUnbounded, Arena::kUnbounded, Arena::kUnbounded});
   if (options.purpose == Purpose::training) {
     engine.exchange_.begin_step();
@@ -105,12 +105,12 @@ EnginePlan Engine::plan(const ModelConfig& config, const ProcessGrid& grid, Tens
     engine.update(1, 0);
   }
   EnginePlan plan;
-  plan.operations = queue.operations();
+  plan.operations = trace.operations();
   Step step = engine.make_step(Mode::evaluate);
   engine.model_.evaluate(step, engine.rope_);
   plan.arenas = {
       .saved = engine.saved_.peak(), .replay = engine.replay_.peak(), .scratch = engine.scratch_.peak()};
-  plan.memory = queue.memory();
+  plan.memory = trace.memory();
   plan.memory.add(MemoryKind::activations, plan.arenas.saved + plan.arenas.replay);
   plan.memory.add(MemoryKind::scratch, plan.arenas.scratch);
   return plan;

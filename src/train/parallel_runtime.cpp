@@ -52,10 +52,10 @@ ParallelRuntime ParallelRuntime::cuda([[maybe_unused]] const HostGroup& world, c
 #endif
 }
 
-ParallelRuntime ParallelRuntime::meta(const ProcessGrid& grid, const ModelConfig& model,
+ParallelRuntime ParallelRuntime::meta(MetaTrace& trace, const ProcessGrid& grid, const ModelConfig& model,
                                       TensorParallel::Sequence sequence) {
   ParallelRuntime runtime(grid, sequence);
-  runtime.queues_.push_back(std::make_unique<MetaQueue>());
+  runtime.queues_.push_back(std::make_unique<MetaQueue>(trace, "compute"));
   const ParallelSizes& sizes = grid.sizes();
   runtime.tensor_ = std::make_unique<MetaCommunicator>("tensor", grid.tensor(), sizes.tensor);
   runtime.data_ = std::make_unique<MetaCommunicator>("data", grid.data() * sizes.context + grid.context(),

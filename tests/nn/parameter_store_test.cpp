@@ -56,7 +56,8 @@ TEST(ParameterStore, PlacesInReverseWithPartialBucketsLast) {
 TEST(ParameterStore, BucketsAreWholeBlocksForEveryDataRank) {
   for (int data_ranks : {1, 2, 3, 8}) {
     for (std::int64_t bucket_elements : {1, 200, 1'000'000}) {
-      MetaQueue queue;
+      MetaTrace trace;
+      MetaQueue queue(trace, "compute");
       Model m;
       const ParameterStore store(queue, m.all, DType::bf16, data_ranks, bucket_elements, Purpose::training);
       std::int64_t at = 0;
@@ -87,7 +88,8 @@ TEST(ParameterStore, BucketsAreWholeBlocksForEveryDataRank) {
 }
 
 TEST(ParameterStore, InferenceHasNoGradients) {
-  MetaQueue queue;
+  MetaTrace trace;
+  MetaQueue queue(trace, "compute");
   Model m;
   const ParameterStore store(queue, m.all, DType::bf16, 1, 200, Purpose::inference);
   EXPECT_EQ(queue.memory().live_total(), 2 * store.elements());

@@ -16,6 +16,7 @@ struct RmsNormForward {
 
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const RmsNormForward&);
 void launch(CudaQueue&, const RmsNormForward&);
@@ -32,6 +33,7 @@ struct RmsNormBackward {
 
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const RmsNormBackward&);
 void launch(CudaQueue&, const RmsNormBackward&);
@@ -48,6 +50,7 @@ struct LayerNormForward {
 
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const LayerNormForward&);
 void launch(CudaQueue&, const LayerNormForward&);
@@ -63,6 +66,7 @@ struct LayerNormBackward {
 
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const LayerNormBackward&);
 void launch(CudaQueue&, const LayerNormBackward&);

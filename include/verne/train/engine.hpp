@@ -1,13 +1,12 @@
 #pragma once
 #include <functional>
-#include <map>
 #include <optional>
 #include <string>
 
 #include "verne/data/batches.hpp"
 #include "verne/nn/model.hpp"
 #include "verne/optim/adamw_optimizer.hpp"
-#include "verne/tensor/meta_queue.hpp"
+#include "verne/tensor/meta_trace.hpp"
 #include "verne/train/parameter_exchange.hpp"
 
 namespace verne {
@@ -29,8 +28,8 @@ struct ArenaSizes {
 /// What one rank needs, found by running a step on a meta queue.
 struct EnginePlan {
   ArenaSizes arenas;
-  MemoryUse memory;  ///< peak bytes by kind; a GPU's context and libraries not counted
-  std::map<std::string, MetaQueue::Tally, std::less<>> operations;  ///< of one micro-batch and one update
+  MemoryUse memory;               ///< peak bytes by kind; a GPU's context and libraries not counted
+  MetaTrace::Tallies operations;  ///< of one micro-batch and one update
 };
 
 /// One data rank's share of a global batch.

@@ -8,6 +8,7 @@
 #include "verne/comm/watchdog.hpp"
 #include "verne/nn/config.hpp"
 #include "verne/nn/step.hpp"
+#include "verne/tensor/meta_trace.hpp"
 
 namespace verne {
 
@@ -23,8 +24,8 @@ class ParallelRuntime {
   static ParallelRuntime cuda(const HostGroup& world, const ProcessGrid& grid, const ModelConfig& model,
                               TensorParallel::Sequence sequence, int device, Bits bits,
                               Watchdog* watchdog = nullptr);
-  /// Any rank of any layout in one process, running nothing: for plans.
-  static ParallelRuntime meta(const ProcessGrid& grid, const ModelConfig& model,
+  /// Any rank of any layout in one process, running nothing: for plans. `trace` must outlive it.
+  static ParallelRuntime meta(MetaTrace& trace, const ProcessGrid& grid, const ModelConfig& model,
                               TensorParallel::Sequence sequence);
 
   const ProcessGrid& grid() const { return grid_; }
