@@ -2,7 +2,6 @@
 #include "cases.hpp"
 #include "verne/ops/attention.hpp"
 #include "verne/ops/matmul.hpp"
-#include "verne/ops/run.hpp"
 
 namespace verne::testing {
 
@@ -30,12 +29,12 @@ inline std::vector<Output> run_matmul(Queue& queue, DType type, const MatmulShap
   const std::int64_t stride = strided ? shape.n + 8 : 0;
   const Tensor d = shape.accumulate == Accumulate::yes ? bench.random(out, {shape.m, shape.n}, 3, 1, stride)
                                                        : bench.poisoned(out, {shape.m, shape.n}, stride);
-  run(queue, Matmul{.d = d,
-                    .a = a,
-                    .b = b,
-                    .transpose_a = shape.transpose_a,
-                    .transpose_b = shape.transpose_b,
-                    .accumulate = shape.accumulate});
+  bench.run(Matmul{.d = d,
+                   .a = a,
+                   .b = b,
+                   .transpose_a = shape.transpose_a,
+                   .transpose_b = shape.transpose_b,
+                   .accumulate = shape.accumulate});
   std::vector<Output> outputs{{"d", bench.values(d)}};
   bench.expect_guards_intact();
   return outputs;
@@ -107,28 +106,28 @@ inline std::vector<Output> run_attention(Queue& queue, DType type, const Attenti
   const Tensor out = bench.poisoned(type, {tokens, q_heads, dim});
   const Tensor log_sum_exp = bench.poisoned(statistics_type(type), {tokens * q_heads});
   const double scale = 1 / std::sqrt(static_cast<double>(dim));
-  run(queue, AttentionForward{.out = out,
-                              .log_sum_exp = log_sum_exp,
+  bench.run(AttentionForward{.out = out,
+                             .log_sum_exp = log_sum_exp,
+                             .q = q,
+                             .k = k,
+                             .v = v,
+                             .documents = documents,
+                             .scale = scale,
+                             .window = shape.window});
+  const Tensor dout = bench.random(type, {tokens, q_heads, dim}, 4);
+  const auto [dq, dk, dv] = three([&](Shape s, std::uint32_t) { return bench.poisoned(type, s); });
+  bench.run(AttentionBackward{.dq = dq,
+                              .dk = dk,
+                              .dv = dv,
+                              .dout = dout,
                               .q = q,
                               .k = k,
                               .v = v,
+                              .out = out,
+                              .log_sum_exp = log_sum_exp,
                               .documents = documents,
                               .scale = scale,
                               .window = shape.window});
-  const Tensor dout = bench.random(type, {tokens, q_heads, dim}, 4);
-  const auto [dq, dk, dv] = three([&](Shape s, std::uint32_t) { return bench.poisoned(type, s); });
-  run(queue, AttentionBackward{.dq = dq,
-                               .dk = dk,
-                               .dv = dv,
-                               .dout = dout,
-                               .q = q,
-                               .k = k,
-                               .v = v,
-                               .out = out,
-                               .log_sum_exp = log_sum_exp,
-                               .documents = documents,
-                               .scale = scale,
-                               .window = shape.window});
   std::vector<Output> outputs{{"out", bench.values(out)}, {"dv", bench.values(dv)}};
   // Where every query sees one key alone, its probability is 1 and the scores' gradient nothing but rounding.
   if (shape.window != 1 && longest > 1) {
