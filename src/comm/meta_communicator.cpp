@@ -17,42 +17,45 @@ MetaCommunicator::MetaCommunicator(std::string name, int rank, int size)
   require(rank >= 0 && rank < size, "communicator {}: rank {} of {}", this->name(), rank, size);
 }
 
-Pending MetaCommunicator::record(Queue& queue, const char* operation, double bytes) const {
+Pending MetaCommunicator::record(Queue& queue, const char* operation, double bytes,
+                                 const Access& access) const {
   check_queue(*this, queue, QueueKind::meta);
-  if (size() > 1) static_cast<MetaQueue&>(queue).record_operation(operation, {.bytes = bytes});
-  return {};
+  if (size() > 1) static_cast<MetaQueue&>(queue).record_operation(operation, {.bytes = bytes}, access);
+  return Pending(queue.record());
 }
 
 Pending MetaCommunicator::all_reduce(Queue& queue, const Tensor& tensor, Reduce reduce) {
   check_all_reduce(*this, tensor, reduce);
-  return record(queue, "AllReduce", 2 * bytes_of_ring(tensor, size()));
+  return record(queue, "AllReduce", 2 * bytes_of_ring(tensor, size()),
+                {.reads = {tensor}, .writes = {tensor}});
 }
 
 Pending MetaCommunicator::all_gather(Queue& queue, const Tensor& out, const Tensor& in) {
   check_all_gather(*this, out, in);
   if (size() == 1 && out.raw() != in.raw()) queue.copy(out, in);
-  return record(queue, "AllGather", bytes_of_ring(out, size()));
+  return record(queue, "AllGather", bytes_of_ring(out, size()), {.reads = {in}, .writes = {out}});
 }
 
 Pending MetaCommunicator::reduce_scatter(Queue& queue, const Tensor& out, const Tensor& in) {
   check_reduce_scatter(*this, out, in);
   if (size() == 1 && out.raw() != in.raw()) queue.copy(out, in);
-  return record(queue, "ReduceScatter", bytes_of_ring(in, size()));
+  return record(queue, "ReduceScatter", bytes_of_ring(in, size()), {.reads = {in}, .writes = {out}});
 }
 
 Pending MetaCommunicator::broadcast(Queue& queue, const Tensor& tensor, int root) {
   check_broadcast(*this, tensor, root);
-  return record(queue, "Broadcast", static_cast<double>(tensor.bytes()));
+  const Access access = root == rank() ? Access{.reads = {tensor}} : Access{.writes = {tensor}};
+  return record(queue, "Broadcast", static_cast<double>(tensor.bytes()), access);
 }
 
 Pending MetaCommunicator::send(Queue& queue, const Tensor& tensor, int to) {
   check_peer(*this, "send", tensor, to);
-  return record(queue, "Send", static_cast<double>(tensor.bytes()));
+  return record(queue, "Send", static_cast<double>(tensor.bytes()), {.reads = {tensor}});
 }
 
 Pending MetaCommunicator::receive(Queue& queue, const Tensor& tensor, int from) {
   check_peer(*this, "receive", tensor, from);
-  return record(queue, "Receive", static_cast<double>(tensor.bytes()));
+  return record(queue, "Receive", static_cast<double>(tensor.bytes()), {.writes = {tensor}});
 }
 
 }  // namespace verne

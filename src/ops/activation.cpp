@@ -28,6 +28,9 @@ void SwiGluForward::check() const {
 Cost SwiGluForward::cost() const {
   return {.flops = 5 * static_cast<double>(y.data.count()), .bytes = bytes({y.data, gate_up})};
 }
+Access SwiGluForward::access() const {
+  return {.reads = present({gate_up}), .writes = present({y})};
+}
 
 void SwiGluBackward::check() const {
   const Checks check(kName);
@@ -40,6 +43,9 @@ void SwiGluBackward::check() const {
 Cost SwiGluBackward::cost() const {
   return {.flops = 10 * static_cast<double>(dy.count()), .bytes = bytes({dy, gate_up, dgate_up})};
 }
+Access SwiGluBackward::access() const {
+  return {.reads = present({dy, gate_up}), .writes = present({dgate_up})};
+}
 
 void SquaredReluForward::check() const {
   const Checks check(kName);
@@ -49,6 +55,9 @@ void SquaredReluForward::check() const {
 }
 Cost SquaredReluForward::cost() const {
   return {.flops = 2 * static_cast<double>(x.count()), .bytes = bytes({x, y.data})};
+}
+Access SquaredReluForward::access() const {
+  return {.reads = present({x}), .writes = present({y})};
 }
 
 void SquaredReluBackward::check() const {
@@ -60,6 +69,9 @@ void SquaredReluBackward::check() const {
 }
 Cost SquaredReluBackward::cost() const {
   return {.flops = 3 * static_cast<double>(x.count()), .bytes = bytes({x, dy, dx})};
+}
+Access SquaredReluBackward::access() const {
+  return {.reads = present({dy, x}), .writes = present({dx})};
 }
 
 }  // namespace verne

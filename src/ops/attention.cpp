@@ -155,6 +155,11 @@ void AttentionForward::check() const {
 Cost AttentionForward::cost() const {
   return {.flops = flops(*this, 1, 1), .bytes = bytes({q, k, v, out, log_sum_exp})};
 }
+Access AttentionForward::access() const {
+  return {
+      .reads = present({q, k, v, layout.query.begins, layout.query.ends, layout.key.begins, layout.key.ends}),
+      .writes = present({out, log_sum_exp})};
+}
 
 void AttentionBackward::check() const {
   const Checks check(kName);
@@ -166,6 +171,11 @@ void AttentionBackward::check() const {
 }
 Cost AttentionBackward::cost() const {
   return {.flops = flops(*this, 3, 2), .bytes = bytes({q, k, v, out, dout, dq, dk, dv, log_sum_exp})};
+}
+Access AttentionBackward::access() const {
+  return {.reads = present({dout, q, k, v, out, log_sum_exp, layout.query.begins, layout.query.ends,
+                            layout.key.begins, layout.key.ends}),
+          .writes = present({dq, dk, dv})};
 }
 
 }  // namespace verne

@@ -14,6 +14,9 @@ void AddBias::check() const {
 Cost AddBias::cost() const {
   return {.flops = static_cast<double>(y.count()), .bytes = 2 * bytes({y}) + bytes({bias})};
 }
+Access AddBias::access() const {
+  return {.reads = present({y, bias}), .writes = present({y})};
+}
 
 void BiasBackward::check() const {
   const Checks check(kName);
@@ -25,6 +28,9 @@ void BiasBackward::check() const {
 Cost BiasBackward::cost() const {
   return {.flops = static_cast<double>(dy.count()),
           .bytes = bytes({dy}) + bytes({dbias}) * (accumulate == Accumulate::yes ? 2 : 1)};
+}
+Access BiasBackward::access() const {
+  return {.reads = present({dy, added_to(dbias, accumulate)}), .writes = present({dbias})};
 }
 
 }  // namespace verne

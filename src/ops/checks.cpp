@@ -64,4 +64,13 @@ double bytes(std::initializer_list<Tensor> tensors) {
   return sum;
 }
 
+std::vector<Tensor> present(std::initializer_list<Operand> operands) {
+  std::vector<Tensor> tensors;
+  for (const Operand& operand : operands) {
+    if (operand.data) tensors.push_back(operand.data);
+    if (operand.scale) tensors.push_back(operand.scale);
+  }
+  return tensors;
+}
+
 }  // namespace verne

@@ -1,6 +1,7 @@
 #pragma once
 #include <initializer_list>
 #include <string_view>
+#include <vector>
 
 #include "verne/ops/launch.hpp"
 
@@ -43,5 +44,12 @@ constexpr DType statistics_type(DType storage) {
 
 /// Bytes of all the tensors that are there.
 double bytes(std::initializer_list<Tensor> tensors);
+
+/// The tensors that are there, for `access()`; an operand's scale behind its data.
+std::vector<Tensor> present(std::initializer_list<Operand> operands);
+/// An output as what is read before: itself where it is added to, nothing where it is overwritten.
+inline Tensor added_to(const Tensor& output, Accumulate accumulate) {
+  return accumulate == Accumulate::yes ? output : Tensor{};
+}
 
 }  // namespace verne

@@ -35,6 +35,9 @@ Cost CrossEntropyStatistics::cost() const {
   const double elements = valid_elements(logits, valid_columns);
   return {.flops = 4 * elements, .bytes = elements * element_bytes(logits) + bytes({targets, stats})};
 }
+Access CrossEntropyStatistics::access() const {
+  return {.reads = present({logits, targets}), .writes = present({stats})};
+}
 
 void CrossEntropyCombine::check() const {
   const Checks check(kName);
@@ -51,6 +54,9 @@ void CrossEntropyCombine::check() const {
 Cost CrossEntropyCombine::cost() const {
   return {.flops = 2 * static_cast<double>(stats.count()),
           .bytes = bytes({stats, log_probability, log_sum_exp})};
+}
+Access CrossEntropyCombine::access() const {
+  return {.reads = present({stats}), .writes = present({log_probability, log_sum_exp})};
 }
 
 void CrossEntropyBackward::check() const {
@@ -70,6 +76,9 @@ Cost CrossEntropyBackward::cost() const {
   const double elements = valid_elements(logits, valid_columns);
   return {.flops = 4 * elements,
           .bytes = elements * element_bytes(logits) + bytes({dlogits, targets, log_sum_exp, loss_mask})};
+}
+Access CrossEntropyBackward::access() const {
+  return {.reads = present({logits, targets, log_sum_exp, loss_mask, scale}), .writes = present({dlogits})};
 }
 
 }  // namespace verne

@@ -19,6 +19,9 @@ void Fill::check() const {
 Cost Fill::cost() const {
   return {.flops = 0, .bytes = bytes({y})};
 }
+Access Fill::access() const {
+  return {.writes = present({y})};
+}
 
 void Cast::check() const {
   const Checks check(kName);
@@ -29,6 +32,9 @@ void Cast::check() const {
 }
 Cost Cast::cost() const {
   return {.flops = 0, .bytes = bytes({x, y})};
+}
+Access Cast::access() const {
+  return {.reads = present({x}), .writes = present({y})};
 }
 
 void Add::check() const {
@@ -43,6 +49,9 @@ void Add::check() const {
 Cost Add::cost() const {
   return {.flops = static_cast<double>(y.count()), .bytes = bytes({y, a, b})};
 }
+Access Add::access() const {
+  return {.reads = present({a, b}), .writes = present({y})};
+}
 
 void RandomNormal::check() const {
   const Checks check(kName);
@@ -56,6 +65,9 @@ void RandomNormal::check() const {
 }
 Cost RandomNormal::cost() const {
   return {.flops = 100 * static_cast<double>(y.count()), .bytes = bytes({y})};
+}
+Access RandomNormal::access() const {
+  return {.writes = present({y})};
 }
 
 }  // namespace verne

@@ -19,6 +19,9 @@ void EmbeddingForward::check() const {
 Cost EmbeddingForward::cost() const {
   return {.flops = 0, .bytes = 2 * bytes({y}) + bytes({tokens})};
 }
+Access EmbeddingForward::access() const {
+  return {.reads = present({weight, tokens}), .writes = present({y})};
+}
 
 void EmbeddingBackward::check() const {
   const Checks check(kName);
@@ -37,6 +40,9 @@ Cost EmbeddingBackward::cost() const {
   const double touched = 2 * elements * bits(dweight.dtype()) / 8;
   return {.flops = elements,
           .bytes = bytes({dy, tokens}) + touched + (accumulate == Accumulate::no ? bytes({dweight}) : 0)};
+}
+Access EmbeddingBackward::access() const {
+  return {.reads = present({dy, tokens, added_to(dweight, accumulate)}), .writes = present({dweight})};
 }
 
 }  // namespace verne

@@ -31,5 +31,8 @@ Cost Matmul::cost() const {
   return {.flops = 2 * products + (bias ? static_cast<double>(d.count()) : 0.0),
           .bytes = bytes({a.data, b.data, bias}) + bytes({d}) * (accumulate == Accumulate::yes ? 2 : 1)};
 }
+Access Matmul::access() const {
+  return {.reads = present({a, b, bias, added_to(d, accumulate)}), .writes = present({d})};
+}
 
 }  // namespace verne

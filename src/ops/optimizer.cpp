@@ -45,6 +45,9 @@ void ClipFactor::check() const {
 Cost ClipFactor::cost() const {
   return {.flops = 4, .bytes = bytes({scalars, sum_of_squares, loss})};
 }
+Access ClipFactor::access() const {
+  return {.reads = present({scalars, sum_of_squares, loss}), .writes = present({scalars})};
+}
 
 void AdamW::check() const {
   const Checks check(kName);
@@ -72,6 +75,12 @@ Cost AdamW::cost() const {
                    (master ? 2 * bytes({master}) + weights : 2 * weights) + bytes({tiles})};
 }
 
+// As if it touched every element of the weights and gradients: which it does is in the tiles.
+Access AdamW::access() const {
+  return {.reads = present({weight, master, exp_avg, exp_avg_sq, grad, scalars, tiles}),
+          .writes = present({weight, master, exp_avg, exp_avg_sq})};
+}
+
 void GradientSquares::check() const {
   const Checks check(kName);
   check_one(check, "total", total);
@@ -82,6 +91,9 @@ void GradientSquares::check() const {
 Cost GradientSquares::cost() const {
   // An upper bound: of copies one alone is counted, and of a buffer with several owners a block.
   return {.flops = 2 * static_cast<double>(grad.count()), .bytes = bytes({grad, tiles})};
+}
+Access GradientSquares::access() const {
+  return {.reads = present({total, grad, tiles}), .writes = present({total})};
 }
 
 }  // namespace verne

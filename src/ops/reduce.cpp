@@ -24,6 +24,9 @@ void MaskedSum::check() const {
 Cost MaskedSum::cost() const {
   return {.flops = 2 * static_cast<double>(values.count()), .bytes = bytes({values, mask})};
 }
+Access MaskedSum::access() const {
+  return {.reads = present({total, values, mask}), .writes = present({total})};
+}
 
 void SumOfSquares::check() const {
   const Checks check(kName);
@@ -33,6 +36,9 @@ void SumOfSquares::check() const {
 }
 Cost SumOfSquares::cost() const {
   return {.flops = 2 * static_cast<double>(values.count()), .bytes = bytes({values})};
+}
+Access SumOfSquares::access() const {
+  return {.reads = present({total, values}), .writes = present({total})};
 }
 
 }  // namespace verne

@@ -64,6 +64,9 @@ void RmsNormForward::check() const {
 Cost RmsNormForward::cost() const {
   return {.flops = 5 * elements(x), .bytes = bytes({x, residual, sum, y.data, rstd, weight})};
 }
+Access RmsNormForward::access() const {
+  return {.reads = present({x, residual, weight}), .writes = present({y, rstd, sum})};
+}
 
 void RmsNormBackward::check() const {
   const Checks check(kName);
@@ -79,6 +82,10 @@ Cost RmsNormBackward::cost() const {
   return {.flops = 10 * elements(s),
           .bytes = bytes({dy, dsum, s, dx, rstd, weight}) + gradient_bytes(dweight, accumulate_dweight)};
 }
+Access RmsNormBackward::access() const {
+  return {.reads = present({dy, dsum, s, rstd, weight, added_to(dweight, accumulate_dweight)}),
+          .writes = present({dx, dweight})};
+}
 
 void LayerNormForward::check() const {
   const Checks check(kName);
@@ -92,6 +99,9 @@ void LayerNormForward::check() const {
 }
 Cost LayerNormForward::cost() const {
   return {.flops = 8 * elements(x), .bytes = bytes({x, residual, sum, y.data, mean, rstd, weight, bias})};
+}
+Access LayerNormForward::access() const {
+  return {.reads = present({x, residual, weight, bias}), .writes = present({y, mean, rstd, sum})};
 }
 
 void LayerNormBackward::check() const {
@@ -112,6 +122,11 @@ Cost LayerNormBackward::cost() const {
   return {.flops = 14 * elements(s),
           .bytes = bytes({dy, dsum, s, dx, mean, rstd, weight}) +
                    gradient_bytes(dweight, accumulate_dweight) + gradient_bytes(dbias, accumulate_dbias)};
+}
+Access LayerNormBackward::access() const {
+  return {.reads = present({dy, dsum, s, mean, rstd, weight, added_to(dweight, accumulate_dweight),
+                            added_to(dbias, accumulate_dbias)}),
+          .writes = present({dx, dweight, dbias})};
 }
 
 }  // namespace verne

@@ -52,6 +52,9 @@ Cost RopeForward::cost() const {
   return {.flops = (weight ? 7 : 3) * elements,
           .bytes = bytes({x, y, rstd, weight, positions}) + table_bytes(cos, positions)};
 }
+Access RopeForward::access() const {
+  return {.reads = present({x, weight, cos, sin, positions}), .writes = present({y, rstd})};
+}
 
 void RopeBackward::check() const {
   const Checks check(kName);
@@ -82,6 +85,10 @@ Cost RopeBackward::cost() const {
   return {.flops = (weight ? 14 : 3) * elements,
           .bytes = bytes({dy, dx, x, rstd, weight, positions}) + table_bytes(cos, positions) +
                    bytes({dweight}) * (accumulate_dweight == Accumulate::yes ? 2 : 1)};
+}
+Access RopeBackward::access() const {
+  return {.reads = present({dy, x, rstd, weight, cos, sin, positions, added_to(dweight, accumulate_dweight)}),
+          .writes = present({dx, dweight})};
 }
 
 }  // namespace verne

@@ -116,15 +116,16 @@ TEST(BiasCheck, NamesWhatIsWrong) {
 }
 
 TEST(BiasCost, CountsWhatMoves) {
-  MetaQueue queue;
+  MetaTrace trace;
+  MetaQueue queue(trace, "compute");
   const Buffer y(queue, DType::bf16, {6, 10}, MemoryKind::scratch),
       bias(queue, DType::bf16, {10}, MemoryKind::scratch), sums(queue, DType::f32, {10}, MemoryKind::scratch);
   run(queue, AddBias{.y = y.tensor(), .bias = bias.tensor()});
-  EXPECT_EQ(queue.total().flops, 60);
-  EXPECT_EQ(queue.total().bytes, 2 * 2 * 60 + 2 * 10);
+  EXPECT_EQ(trace.total().flops, 60);
+  EXPECT_EQ(trace.total().bytes, 2 * 2 * 60 + 2 * 10);
   run(queue, BiasBackward{.dbias = sums.tensor(), .accumulate = Accumulate::yes, .dy = y.tensor()});
-  EXPECT_EQ(queue.total().flops, 120);
-  EXPECT_EQ(queue.total().bytes, 2 * 2 * 60 + 2 * 10 + 2 * 60 + 2 * 4 * 10);
+  EXPECT_EQ(trace.total().flops, 120);
+  EXPECT_EQ(trace.total().bytes, 2 * 2 * 60 + 2 * 10 + 2 * 60 + 2 * 4 * 10);
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 
 #include "cases.hpp"
 #include "verne/ops/attention.hpp"
-#include "verne/ops/run.hpp"
 
 namespace verne::testing {
 
@@ -111,7 +110,7 @@ inline std::vector<Output> run_attention(Queue& queue, DType type, const Attenti
   const Tensor out = bench.poisoned(type, values);
   const Tensor log_sum_exp = bench.poisoned(statistics_type(type), {documents.queries * shape.query_heads});
   const double scale = 1 / std::sqrt(static_cast<double>(shape.head_dim));
-  run(queue, AttentionForward{.out = out,
+  bench.run(AttentionForward{.out = out,
                               .log_sum_exp = log_sum_exp,
                               .q = q,
                               .k = k,
@@ -121,7 +120,7 @@ inline std::vector<Output> run_attention(Queue& queue, DType type, const Attenti
                               .window = shape.window});
   const Tensor dout = bench.random(type, values, 100);
   const auto [dq, dk, dv] = make_qkv(shape, documents, [&](Shape s) { return bench.poisoned(type, s); });
-  run(queue, AttentionBackward{.dq = dq,
+  bench.run(AttentionBackward{.dq = dq,
                                .dk = dk,
                                .dv = dv,
                                .dout = dout,

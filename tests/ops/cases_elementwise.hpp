@@ -5,7 +5,6 @@
 #include "verne/ops/elementwise.hpp"
 #include "verne/ops/optimizer.hpp"
 #include "verne/ops/reduce.hpp"
-#include "verne/ops/run.hpp"
 
 namespace verne::testing {
 
@@ -16,19 +15,19 @@ inline std::vector<Output> run_activations(Queue& queue, DType type, std::int64_
                dy = bench.random(type, {tokens, width}, 2);
   const Tensor y = bench.poisoned(type, {tokens, width}),
                dgate_up = bench.poisoned(type, {tokens, 2 * width});
-  run(queue, SwiGluForward{.y = y, .gate_up = gate_up});
-  run(queue, SwiGluBackward{.dgate_up = dgate_up, .dy = dy, .gate_up = gate_up});
+  bench.run(SwiGluForward{.y = y, .gate_up = gate_up});
+  bench.run(SwiGluBackward{.dgate_up = dgate_up, .dy = dy, .gate_up = gate_up});
   std::vector<Output> outputs{{"swiglu", bench.values(y)}, {"dgate_up", bench.values(dgate_up)}};
-  run(queue, SwiGluBackward{.dgate_up = gate_up, .dy = dy, .gate_up = gate_up});
+  bench.run(SwiGluBackward{.dgate_up = gate_up, .dy = dy, .gate_up = gate_up});
   outputs.push_back({"dgate_up in place", bench.values(gate_up)});
 
   const Tensor x = bench.random(type, {tokens, width}, 3), squared = bench.poisoned(type, {tokens, width});
   const Tensor dx = bench.poisoned(type, {tokens, width});
-  run(queue, SquaredReluForward{.y = squared, .x = x});
-  run(queue, SquaredReluBackward{.dx = dx, .dy = dy, .x = x});
+  bench.run(SquaredReluForward{.y = squared, .x = x});
+  bench.run(SquaredReluBackward{.dx = dx, .dy = dy, .x = x});
   outputs.push_back({"squared_relu", bench.values(squared)});
   outputs.push_back({"dx", bench.values(dx)});
-  run(queue, SquaredReluBackward{.dx = dy, .dy = dy, .x = x});
+  bench.run(SquaredReluBackward{.dx = dy, .dy = dy, .x = x});
   outputs.push_back({"dx in place of dy", bench.values(dy)});
   bench.expect_guards_intact();
   return outputs;
@@ -40,30 +39,30 @@ inline std::vector<Output> run_elementwise(Queue& queue, DType type, std::int64_
   const Tensor sum = bench.poisoned(type, {rows, width}),
                filled = bench.poisoned(type, {rows, width}, width + 5);
   std::vector<Output> outputs;
-  run(queue, Add{.y = sum, .a = a, .b = b});
+  bench.run(Add{.y = sum, .a = a, .b = b});
   outputs.push_back({"sum", bench.values(sum)});
-  run(queue, Add{.y = a, .a = a, .b = b});
+  bench.run(Add{.y = a, .a = a, .b = b});
   outputs.push_back({"sum in place", bench.values(a)});
-  run(queue, Fill{.y = filled, .value = 1.5});
+  bench.run(Fill{.y = filled, .value = 1.5});
   outputs.push_back({"filled", bench.values(filled)});
 
   const Tensor strided = bench.random(type, {rows, width}, 4, 1, width + 3);
   for (const DType to : {DType::f32, DType::bf16, DType::f16}) {
     const Tensor plain = bench.poisoned(to, {rows, width}),
                  gapped = bench.poisoned(to, {rows, width}, width + 9);
-    run(queue, Cast{.y = plain, .x = strided});
-    run(queue, Cast{.y = gapped, .x = b});
+    bench.run(Cast{.y = plain, .x = strided});
+    bench.run(Cast{.y = gapped, .x = b});
     outputs.push_back({fmt::format("cast of strided to {}", name(to)), bench.values(plain)});
     outputs.push_back({fmt::format("cast to strided {}", name(to)), bench.values(gapped)});
   }
   const Tensor normal = bench.poisoned(type, {rows, width}, width + 1);
-  run(queue, RandomNormal{.y = normal,
-                          .site = {.seed = 5, .site = 6, .step = 7},
-                          .mean = 0.5,
-                          .deviation = 2,
-                          .first_row = 3,
-                          .first_column = 2,
-                          .row_length = width + 4});
+  bench.run(RandomNormal{.y = normal,
+                         .site = {.seed = 5, .site = 6, .step = 7},
+                         .mean = 0.5,
+                         .deviation = 2,
+                         .first_row = 3,
+                         .first_column = 2,
+                         .row_length = width + 4});
   outputs.push_back({"normal", bench.values(normal)});
   bench.expect_guards_intact();
   return outputs;
@@ -74,8 +73,8 @@ inline std::vector<Output> run_reductions(Queue& queue, DType type, std::int64_t
   const Tensor values = bench.random(statistics_type(type), {count}, 1);
   const Tensor mask = bench.mask(random_integers(count, 2, 0, 2));
   const Tensor masked = bench.of(DType::f64, {1}, {0.25}), squares = bench.of(DType::f64, {1}, {0.25});
-  run(queue, MaskedSum{.total = masked, .values = values, .mask = mask, .factor = -1});
-  run(queue, SumOfSquares{.total = squares, .values = values});
+  bench.run(MaskedSum{.total = masked, .values = values, .mask = mask, .factor = -1});
+  bench.run(SumOfSquares{.total = squares, .values = values});
   std::vector<Output> outputs{{"masked_sum", bench.values(masked)},
                               {"sum_of_squares", bench.values(squares)}};
   bench.expect_guards_intact();
@@ -91,15 +90,15 @@ inline std::vector<Output> run_bias(Queue& queue, DType type, std::int64_t rows,
                y = bench.random(type, {rows, width}, 2, 1, width + gap);
   const Tensor wide = bench.random(sums, {rows, width}, 3, 1, width + gap);
   std::vector<Output> outputs;
-  run(queue, AddBias{.y = y, .bias = bias});
+  bench.run(AddBias{.y = y, .bias = bias});
   outputs.push_back({"y", bench.values(y)});
-  run(queue, AddBias{.y = wide, .bias = bias});
+  bench.run(AddBias{.y = wide, .bias = bias});
   outputs.push_back({"wide y", bench.values(wide)});
 
   const Tensor dy = bench.random(type, {rows, width}, 4, 1, width + gap);
   const Tensor fresh = bench.poisoned(sums, {width}), added = bench.random(sums, {width}, 5);
-  run(queue, BiasBackward{.dbias = fresh, .dy = dy});
-  run(queue, BiasBackward{.dbias = added, .accumulate = Accumulate::yes, .dy = dy});
+  bench.run(BiasBackward{.dbias = fresh, .dy = dy});
+  bench.run(BiasBackward{.dbias = added, .accumulate = Accumulate::yes, .dy = dy});
   outputs.push_back({"dbias", bench.values(fresh)});
   outputs.push_back({"dbias adding", bench.values(added)});
   bench.expect_guards_intact();
@@ -154,18 +153,18 @@ inline std::vector<Output> run_adamw(Queue& queue, DType weight_type, std::int64
     const Tensor grad = bench.of(DType::f32, {count}, gradient), squares = bench.of(DType::f64, {1}, {0});
     const Tensor scalars = bench.of(DType::f32, {kStepScalars},
                                     {1e-2, 1 - std::pow(0.9, step), 1 - std::pow(0.95, step), 0, 0, 0});
-    run(queue, SumOfSquares{.total = squares, .values = grad});
-    run(queue, ClipFactor{.scalars = scalars, .sum_of_squares = squares, .max_norm = 1});
-    run(queue, AdamW{.weight = weight,
-                     .master = weight_type == DType::f32 ? weight : master,
-                     .exp_avg = m,
-                     .exp_avg_sq = v,
-                     .grad = grad,
-                     .scalars = scalars,
-                     .beta1 = 0.9,
-                     .beta2 = 0.95,
-                     .eps = 1e-8,
-                     .weight_decay = 0.1});
+    bench.run(SumOfSquares{.total = squares, .values = grad});
+    bench.run(ClipFactor{.scalars = scalars, .sum_of_squares = squares, .max_norm = 1});
+    bench.run(AdamW{.weight = weight,
+                    .master = weight_type == DType::f32 ? weight : master,
+                    .exp_avg = m,
+                    .exp_avg_sq = v,
+                    .grad = grad,
+                    .scalars = scalars,
+                    .beta1 = 0.9,
+                    .beta2 = 0.95,
+                    .eps = 1e-8,
+                    .weight_decay = 0.1});
     Values written = bench.values(scalars);
     if (step == 4) written[static_cast<std::size_t>(StepScalar::grad_norm)] = 0;  // NaN
     if (step == 4) written[static_cast<std::size_t>(StepScalar::clip_factor)] = 0;

@@ -1,7 +1,6 @@
 #pragma once
 #include "cases.hpp"
 #include "verne/ops/matmul.hpp"
-#include "verne/ops/run.hpp"
 
 namespace verne::testing {
 
@@ -30,13 +29,13 @@ inline std::vector<Output> run_matmul(Queue& queue, DType type, const MatmulShap
   const std::int64_t stride = strided ? shape.n + 8 : 0;
   const Tensor d = shape.accumulate == Accumulate::yes ? bench.random(out, {shape.m, shape.n}, 3, 1, stride)
                                                        : bench.poisoned(out, {shape.m, shape.n}, stride);
-  run(queue, Matmul{.d = d,
-                    .a = a,
-                    .b = b,
-                    .bias = shape.bias == Bias::added ? bench.random(type, {shape.n}, 4) : Tensor{},
-                    .transpose_a = shape.transpose_a,
-                    .transpose_b = shape.transpose_b,
-                    .accumulate = shape.accumulate});
+  bench.run(Matmul{.d = d,
+                   .a = a,
+                   .b = b,
+                   .bias = shape.bias == Bias::added ? bench.random(type, {shape.n}, 4) : Tensor{},
+                   .transpose_a = shape.transpose_a,
+                   .transpose_b = shape.transpose_b,
+                   .accumulate = shape.accumulate});
   std::vector<Output> outputs{{"d", bench.values(d)}};
   bench.expect_guards_intact();
   return outputs;

@@ -2,7 +2,6 @@
 #include "cases.hpp"
 #include "verne/ops/rms_norm.hpp"
 #include "verne/ops/rope.hpp"
-#include "verne/ops/run.hpp"
 
 namespace verne::testing {
 
@@ -24,9 +23,8 @@ inline std::vector<Output> run_rms_norm(Queue& queue, DType type, NormShape shap
   const Tensor residual = with_residual ? bench.random(type, {rows, width}, 3) : Tensor{};
   const Tensor y = bench.poisoned(type, {rows, width}), rstd = bench.poisoned(statistics, {rows});
   const Tensor sum = with_residual ? bench.poisoned(type, {rows, width}) : Tensor{};
-  run(queue,
-      RmsNormForward{
-          .y = y, .rstd = rstd, .sum = sum, .x = x, .residual = residual, .weight = weight, .eps = 1e-5});
+  bench.run(RmsNormForward{
+      .y = y, .rstd = rstd, .sum = sum, .x = x, .residual = residual, .weight = weight, .eps = 1e-5});
   std::vector<Output> outputs{{"y", bench.values(y)}, {"rstd", bench.values(rstd)}};
   if (sum) outputs.push_back({"sum", bench.values(sum)});
 
@@ -37,14 +35,14 @@ inline std::vector<Output> run_rms_norm(Queue& queue, DType type, NormShape shap
                                                : bench.poisoned(type, {rows, width});
   const bool adds = alias == Alias::residual;
   const Tensor dweight = adds ? bench.random(statistics, {width}, 6) : bench.poisoned(statistics, {width});
-  run(queue, RmsNormBackward{.dx = dx,
-                             .dweight = dweight,
-                             .accumulate_dweight = adds ? Accumulate::yes : Accumulate::no,
-                             .dy = dy,
-                             .dsum = dsum,
-                             .s = with_residual ? sum : x,
-                             .rstd = rstd,
-                             .weight = weight});
+  bench.run(RmsNormBackward{.dx = dx,
+                            .dweight = dweight,
+                            .accumulate_dweight = adds ? Accumulate::yes : Accumulate::no,
+                            .dy = dy,
+                            .dsum = dsum,
+                            .s = with_residual ? sum : x,
+                            .rstd = rstd,
+                            .weight = weight});
   // One column without a residual: the gradient cancels but for eps, so that dx is nothing but rounding.
   if (width > 1) outputs.push_back({"dx", bench.values(dx)});
   outputs.push_back({"dweight", bench.values(dweight)});
@@ -64,16 +62,16 @@ inline std::vector<Output> run_layer_norm(Queue& queue, DType type, NormShape sh
   const Tensor y = bench.poisoned(type, {rows, width});
   const Tensor mean = bench.poisoned(statistics, {rows}), rstd = bench.poisoned(statistics, {rows});
   const Tensor sum = with_residual ? bench.poisoned(type, {rows, width}) : Tensor{};
-  run(queue, LayerNormForward{.y = y,
-                              .mean = mean,
-                              .rstd = rstd,
-                              .sum = sum,
-                              .x = x,
-                              .residual = residual,
-                              .weight = weight,
-                              .bias = bias,
-                              .eps = 1e-5,
-                              .weight_offset = offset});
+  bench.run(LayerNormForward{.y = y,
+                             .mean = mean,
+                             .rstd = rstd,
+                             .sum = sum,
+                             .x = x,
+                             .residual = residual,
+                             .weight = weight,
+                             .bias = bias,
+                             .eps = 1e-5,
+                             .weight_offset = offset});
   std::vector<Output> outputs{{"y", bench.values(y)}, {"rstd", bench.values(rstd)}};
   if (sum) outputs.push_back({"sum", bench.values(sum)});
 
@@ -86,18 +84,18 @@ inline std::vector<Output> run_layer_norm(Queue& queue, DType type, NormShape sh
   const Tensor dweight = adds ? bench.random(statistics, {width}, 6) : bench.poisoned(statistics, {width});
   const Tensor dbias = adds ? bench.random(statistics, {width}, 8) : bench.poisoned(statistics, {width});
   const Accumulate accumulate = adds ? Accumulate::yes : Accumulate::no;
-  run(queue, LayerNormBackward{.dx = dx,
-                               .dweight = dweight,
-                               .dbias = dbias,
-                               .accumulate_dweight = accumulate,
-                               .accumulate_dbias = accumulate,
-                               .dy = dy,
-                               .dsum = dsum,
-                               .s = with_residual ? sum : x,
-                               .mean = mean,
-                               .rstd = rstd,
-                               .weight = weight,
-                               .weight_offset = offset});
+  bench.run(LayerNormBackward{.dx = dx,
+                              .dweight = dweight,
+                              .dbias = dbias,
+                              .accumulate_dweight = accumulate,
+                              .accumulate_dbias = accumulate,
+                              .dy = dy,
+                              .dsum = dsum,
+                              .s = with_residual ? sum : x,
+                              .mean = mean,
+                              .rstd = rstd,
+                              .weight = weight,
+                              .weight_offset = offset});
   // One column: x is its own mean, so that dx is nothing but rounding.
   if (width > 1) outputs.push_back({"dx", bench.values(dx)});
   if (width > 1) outputs.push_back({"dweight", bench.values(dweight)});
@@ -160,30 +158,30 @@ inline std::vector<Output> run_rope(Queue& queue, DType type, RopeShape shape, H
   const Tensor rstd = normed ? bench.poisoned(statistics, {tokens, heads}) : Tensor{};
   const Tensor y =
       normed ? bench.poisoned(type, {tokens, heads, dim}, stride) : x;  // in place without a norm
-  run(queue, RopeForward{.y = y,
-                         .rstd = rstd,
-                         .x = x,
-                         .weight = weight,
-                         .cos = cos,
-                         .sin = sin,
-                         .positions = positions,
-                         .eps = 1e-6});
+  bench.run(RopeForward{.y = y,
+                        .rstd = rstd,
+                        .x = x,
+                        .weight = weight,
+                        .cos = cos,
+                        .sin = sin,
+                        .positions = positions,
+                        .eps = 1e-6});
   std::vector<Output> outputs{{"y", bench.values(y)}};
   if (normed) outputs.push_back({"rstd", bench.values(rstd)});
 
   const Tensor dy = bench.random(type, {tokens, heads, dim}, 3, 1, stride);
   const Tensor dx = normed ? dy : bench.poisoned(type, {tokens, heads, dim}, stride);
   const Tensor dweight = normed ? bench.random(statistics, {dim}, 4) : Tensor{};
-  run(queue, RopeBackward{.dx = dx,
-                          .dweight = dweight,
-                          .accumulate_dweight = normed ? Accumulate::yes : Accumulate::no,
-                          .dy = dy,
-                          .x = normed ? x : Tensor{},
-                          .rstd = rstd,
-                          .weight = weight,
-                          .cos = cos,
-                          .sin = sin,
-                          .positions = positions});
+  bench.run(RopeBackward{.dx = dx,
+                         .dweight = dweight,
+                         .accumulate_dweight = normed ? Accumulate::yes : Accumulate::no,
+                         .dy = dy,
+                         .x = normed ? x : Tensor{},
+                         .rstd = rstd,
+                         .weight = weight,
+                         .cos = cos,
+                         .sin = sin,
+                         .positions = positions});
   outputs.push_back({"dx", bench.values(dx)});
   if (normed) outputs.push_back({"dweight", bench.values(dweight)});
   bench.expect_guards_intact();

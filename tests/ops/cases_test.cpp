@@ -1,8 +1,12 @@
 // What holds for every operation: results do not depend on the number of threads, storage types agree,
-// nothing is written outside an output, and every output element is overwritten.
+// nothing is written outside an output, every output element is overwritten, and `access()` lists what is
+// touched.
 #include "cases.hpp"
 
+#include <gmock/gmock.h>
+
 #include "verne/tensor/cpu_queue.hpp"
+#include "verne/tensor/race_checker.hpp"
 
 namespace verne::testing {
 namespace {
@@ -37,6 +41,16 @@ TEST_P(OpCases, AgreeBetweenStorageTypes) {
       expect_close(rounded[i].values, exact[i].values, allowed,
                    fmt::format("{} {}", name(type), exact[i].name));
     }
+  }
+}
+
+/// What a case reads it wrote before, as the trace sees it.
+TEST_P(OpCases, LeaveACleanTrace) {
+  for (const DType type : GetParam().dtypes) {
+    MetaTrace trace(Recording::everything);
+    MetaQueue queue(trace, "compute");
+    GetParam().run(queue, type);
+    EXPECT_THAT(find_races(trace), ::testing::IsEmpty());
   }
 }
 

@@ -2,7 +2,6 @@
 #include "cases.hpp"
 #include "verne/ops/cross_entropy.hpp"
 #include "verne/ops/embedding.hpp"
-#include "verne/ops/run.hpp"
 
 namespace verne::testing {
 
@@ -16,16 +15,16 @@ inline std::vector<Output> run_embedding(Queue& queue, DType type, EmbeddingShap
   const Tensor tokens = bench.integers(random_integers(shape.tokens, 1, 0, shape.vocabulary));
   const Tensor weight = bench.random(type, {shape.rows, shape.width}, 2);
   const Tensor y = bench.poisoned(type, {shape.tokens, shape.width});
-  run(queue, EmbeddingForward{.y = y, .weight = weight, .tokens = tokens, .first_row = shape.first_row});
+  bench.run(EmbeddingForward{.y = y, .weight = weight, .tokens = tokens, .first_row = shape.first_row});
   const Tensor dy = bench.random(type, {shape.tokens, shape.width}, 3);
   const Tensor dweight = bench.poisoned(statistics, {shape.rows, shape.width});
-  run(queue, EmbeddingBackward{.dweight = dweight, .dy = dy, .tokens = tokens, .first_row = shape.first_row});
+  bench.run(EmbeddingBackward{.dweight = dweight, .dy = dy, .tokens = tokens, .first_row = shape.first_row});
   std::vector<Output> outputs{{"y", bench.values(y)}, {"dweight", bench.values(dweight)}};
-  run(queue, EmbeddingBackward{.dweight = dweight,
-                               .accumulate = Accumulate::yes,
-                               .dy = dy,
-                               .tokens = tokens,
-                               .first_row = shape.first_row});
+  bench.run(EmbeddingBackward{.dweight = dweight,
+                              .accumulate = Accumulate::yes,
+                              .dy = dy,
+                              .tokens = tokens,
+                              .first_row = shape.first_row});
   outputs.push_back({"dweight, twice", bench.values(dweight)});
   bench.expect_guards_intact();
   return outputs;
@@ -70,15 +69,15 @@ inline std::vector<Output> run_cross_entropy(Queue& queue, DType type, const Cro
   }
   for (std::int64_t b = 0; b < blocks; ++b) {
     const Block& part = parts[static_cast<std::size_t>(b)];
-    run(queue, CrossEntropyStatistics{.stats = stats.rows(b, 1).view({shape.tokens, 3}),
-                                      .logits = part.logits,
-                                      .targets = targets,
-                                      .first_column = part.first_column,
-                                      .valid_columns = part.valid_columns});
+    bench.run(CrossEntropyStatistics{.stats = stats.rows(b, 1).view({shape.tokens, 3}),
+                                     .logits = part.logits,
+                                     .targets = targets,
+                                     .first_column = part.first_column,
+                                     .valid_columns = part.valid_columns});
   }
   const Tensor log_probability = bench.poisoned(statistics, {shape.tokens}),
                log_sum_exp = bench.poisoned(statistics, {shape.tokens});
-  run(queue,
+  bench.run(
       CrossEntropyCombine{.log_probability = log_probability, .log_sum_exp = log_sum_exp, .stats = stats});
   std::vector<Output> outputs{{"log_probability", bench.values(log_probability)},
                               {"log_sum_exp", bench.values(log_sum_exp)}};
@@ -87,14 +86,14 @@ inline std::vector<Output> run_cross_entropy(Queue& queue, DType type, const Cro
     const Block& part = parts[b];
     const Tensor dlogits =
         b == 0 ? bench.poisoned(type, part.logits.shape()) : part.logits;  // later blocks in place
-    run(queue, CrossEntropyBackward{.dlogits = dlogits,
-                                    .logits = part.logits,
-                                    .targets = targets,
-                                    .log_sum_exp = log_sum_exp,
-                                    .loss_mask = loss_mask,
-                                    .scale = scale,
-                                    .first_column = part.first_column,
-                                    .valid_columns = part.valid_columns});
+    bench.run(CrossEntropyBackward{.dlogits = dlogits,
+                                   .logits = part.logits,
+                                   .targets = targets,
+                                   .log_sum_exp = log_sum_exp,
+                                   .loss_mask = loss_mask,
+                                   .scale = scale,
+                                   .first_column = part.first_column,
+                                   .valid_columns = part.valid_columns});
     const Values values = bench.values(dlogits);
     gradient.insert(gradient.end(), values.begin(), values.end());
   }

@@ -8,9 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "access_check.hpp"
 #include "tolerance.hpp"
 #include "verne/base/random.hpp"
-#include "verne/tensor/queue.hpp"
+#include "verne/ops/run.hpp"
 
 namespace verne::testing {
 
@@ -99,8 +100,17 @@ inline Values random_integers(std::int64_t count, std::uint32_t seed, std::int64
 /// is found.
 class Workbench {
  public:
-  explicit Workbench(Queue& queue) : queue_(queue) {}
+  explicit Workbench(Queue& queue) : queue_(queue), access_(queue) {}
   Queue& queue() const { return queue_; }
+
+  /// Runs an operation on this bench's tensors. On the CPU, whose kernels are the reference, it is held to
+  /// its `access()` besides.
+  template <class Operation>
+  void run(const Operation& operation) {
+    const auto launch = [&] { verne::run(queue_, operation); };
+    if (queue_.kind() != QueueKind::cpu) return launch();
+    access_.launch(Operation::kName, operation.access(), launch);
+  }
 
   /// `stride` 0: contiguous; else elements between rows.
   Tensor of(DType type, Shape shape, const Values& values, std::int64_t stride = 0) {
@@ -134,8 +144,11 @@ class Workbench {
     return result;
   }
 
-  /// Fails where an operation wrote outside a tensor that this bench made.
+  /// Fails where an operation wrote outside a tensor that this bench made, or never wrote one that it lists
+  /// as written. A meta queue has nothing to look at.
   void expect_guards_intact() const {
+    if (queue_.kind() == QueueKind::meta) return;
+    access_.expect_all_written();
     for (const Placed& placed : placed_) {
       std::vector<std::byte> image(static_cast<std::size_t>(placed.buffer->bytes()));
       queue_.download(image, placed.buffer->tensor());
@@ -172,12 +185,14 @@ class Workbench {
       }
     }
     queue_.upload(placed.buffer->tensor(), std::span<const std::byte>(image));
+    access_.add(placed.buffer->tensor());
     placed_.push_back(std::move(placed));
     std::byte* data = placed_.back().buffer->data() + kGuard;
     return shape.rank() == 0 ? Tensor(data, type, shape) : Tensor(data, type, shape, stride);
   }
 
   Queue& queue_;
+  AccessCheck access_;
   std::vector<Placed> placed_;
 };
 

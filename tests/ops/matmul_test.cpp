@@ -130,7 +130,8 @@ TEST(MatmulCheck, NamesWhatDoesNotFit) {
 }
 
 TEST(MatmulCost, CountsTwoOperationsAProduct) {
-  MetaQueue queue;
+  MetaTrace trace;
+  MetaQueue queue(trace, "compute");
   const Buffer a(queue, DType::bf16, {6, 10}, MemoryKind::scratch),
       b(queue, DType::bf16, {4, 10}, MemoryKind::scratch);
   const Buffer d(queue, DType::f32, {6, 4}, MemoryKind::scratch);
@@ -139,18 +140,19 @@ TEST(MatmulCost, CountsTwoOperationsAProduct) {
                     .b = b.tensor(),
                     .transpose_b = Transpose::yes,
                     .accumulate = Accumulate::yes});
-  EXPECT_EQ(queue.total().flops, 2.0 * 6 * 4 * 10);
-  EXPECT_EQ(queue.total().bytes, 2.0 * (60 + 40) + 2 * 4.0 * 24);
+  EXPECT_EQ(trace.total().flops, 2.0 * 6 * 4 * 10);
+  EXPECT_EQ(trace.total().bytes, 2.0 * (60 + 40) + 2 * 4.0 * 24);
 }
 
 TEST(MatmulCost, CountsTheBias) {
-  MetaQueue queue;
+  MetaTrace trace;
+  MetaQueue queue(trace, "compute");
   const Buffer a(queue, DType::bf16, {6, 10}, MemoryKind::scratch),
       b(queue, DType::bf16, {10, 4}, MemoryKind::scratch), bias(queue, DType::bf16, {4}, MemoryKind::scratch),
       d(queue, DType::bf16, {6, 4}, MemoryKind::scratch);
   run(queue, Matmul{.d = d.tensor(), .a = a.tensor(), .b = b.tensor(), .bias = bias.tensor()});
-  EXPECT_EQ(queue.total().flops, 2.0 * 6 * 4 * 10 + 6 * 4);
-  EXPECT_EQ(queue.total().bytes, 2.0 * (60 + 40 + 4 + 24));
+  EXPECT_EQ(trace.total().flops, 2.0 * 6 * 4 * 10 + 6 * 4);
+  EXPECT_EQ(trace.total().bytes, 2.0 * (60 + 40 + 4 + 24));
 }
 
 }  // namespace

@@ -1,12 +1,14 @@
 #pragma once
 #include "verne/comm/communicator.hpp"
+#include "verne/tensor/meta_trace.hpp"
 
 namespace verne {
 
 /// Any rank of a group of any size, on a meta queue: records "AllReduce", "AllGather", "ReduceScatter",
-/// "Broadcast", "Send" and "Receive" with the bytes that this rank sends or receives, whichever is more, in
-/// the ring algorithms, for n bytes in the whole tensor and p ranks: all_reduce 2n(p−1)/p, all_gather and
-/// reduce_scatter n(p−1)/p, the others n. A group of one records nothing but the copies that it makes.
+/// "Broadcast", "Send" and "Receive" with the tensors that this rank reads and writes, and with the bytes
+/// that it sends or receives, whichever is more, in the ring algorithms, for n bytes in the whole tensor and
+/// p ranks: all_reduce 2n(p−1)/p, all_gather and reduce_scatter n(p−1)/p, the others n. A group of one
+/// records no operation but the copies that it makes.
 class MetaCommunicator final : public Communicator {
  public:
   MetaCommunicator(std::string name, int rank, int size);
@@ -19,7 +21,7 @@ class MetaCommunicator final : public Communicator {
   Pending receive(Queue& queue, const Tensor& tensor, int from) override;
 
  private:
-  Pending record(Queue& queue, const char* operation, double bytes) const;
+  Pending record(Queue& queue, const char* operation, double bytes, const Access& access) const;
 };
 
 }  // namespace verne

@@ -10,6 +10,7 @@ struct SwiGluForward {
   Tensor gate_up;  // in
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const SwiGluForward&);
 void launch(CudaQueue&, const SwiGluForward&);
@@ -22,6 +23,7 @@ struct SwiGluBackward {
   Tensor dy, gate_up;  // in
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const SwiGluBackward&);
 void launch(CudaQueue&, const SwiGluBackward&);
@@ -33,6 +35,7 @@ struct SquaredReluForward {
   Tensor x;  // in
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const SquaredReluForward&);
 void launch(CudaQueue&, const SquaredReluForward&);
@@ -44,6 +47,7 @@ struct SquaredReluBackward {
   Tensor dy, x;  // in
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const SquaredReluBackward&);
 void launch(CudaQueue&, const SquaredReluBackward&);

@@ -57,6 +57,7 @@ struct AttentionForward {
 
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const AttentionForward&);
 void launch(CudaQueue&, const AttentionForward&);
@@ -73,6 +74,7 @@ struct AttentionBackward {
 
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const AttentionBackward&);
 void launch(CudaQueue&, const AttentionBackward&);

@@ -11,6 +11,7 @@ struct AddBias {
   Tensor bias;  // in
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const AddBias&);
 void launch(CudaQueue&, const AddBias&);
@@ -24,6 +25,7 @@ struct BiasBackward {
   Tensor dy;  // in
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const BiasBackward&);
 void launch(CudaQueue&, const BiasBackward&);

@@ -19,6 +19,7 @@ struct CrossEntropyStatistics {
   std::int64_t valid_columns = 0;
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const CrossEntropyStatistics&);
 void launch(CudaQueue&, const CrossEntropyStatistics&);
@@ -31,6 +32,7 @@ struct CrossEntropyCombine {
   Tensor stats;                         // in
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const CrossEntropyCombine&);
 void launch(CudaQueue&, const CrossEntropyCombine&);
@@ -46,6 +48,7 @@ struct CrossEntropyBackward {
   std::int64_t valid_columns = 0;
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const CrossEntropyBackward&);
 void launch(CudaQueue&, const CrossEntropyBackward&);

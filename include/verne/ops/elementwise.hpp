@@ -11,6 +11,7 @@ struct Fill {
   double value = 0;
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const Fill&);
 void launch(CudaQueue&, const Fill&);
@@ -23,6 +24,7 @@ struct Cast {
   Tensor x;  // in
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const Cast&);
 void launch(CudaQueue&, const Cast&);
@@ -34,6 +36,7 @@ struct Add {
   Tensor a, b;  // in
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const Add&);
 void launch(CudaQueue&, const Add&);
@@ -50,6 +53,7 @@ struct RandomNormal {
   std::int64_t first_row = 0, first_column = 0, row_length = 0;
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const RandomNormal&);
 void launch(CudaQueue&, const RandomNormal&);

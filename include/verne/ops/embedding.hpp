@@ -12,6 +12,7 @@ struct EmbeddingForward {
   std::int64_t first_row = 0;
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const EmbeddingForward&);
 void launch(CudaQueue&, const EmbeddingForward&);
@@ -27,6 +28,7 @@ struct EmbeddingBackward {
   std::int64_t first_row = 0;
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const EmbeddingBackward&);
 void launch(CudaQueue&, const EmbeddingBackward&);

@@ -1,5 +1,5 @@
 #pragma once
-#include "verne/tensor/meta_queue.hpp"
+#include "verne/tensor/meta_trace.hpp"
 #include "verne/tensor/tensor.hpp"
 
 namespace verne {

@@ -26,6 +26,7 @@ struct Matmul {
   std::int64_t k() const { return a.data.size(transpose_a == Transpose::yes ? 0 : 1); }
   void check() const;
   Cost cost() const;  // 2·m·n·k
+  Access access() const;
 };
 void launch(CpuQueue&, const Matmul&);
 void launch(CudaQueue&, const Matmul&);

@@ -29,6 +29,7 @@ struct ClipFactor {
   double max_norm = 1;
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const ClipFactor&);
 void launch(CudaQueue&, const ClipFactor&);
@@ -60,6 +61,7 @@ struct AdamW {
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0;
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const AdamW&);
 void launch(CudaQueue&, const AdamW&);
@@ -72,6 +74,7 @@ struct GradientSquares {
   Tensor grad, tiles;  // in
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const GradientSquares&);
 void launch(CudaQueue&, const GradientSquares&);

@@ -12,6 +12,7 @@ struct MaskedSum {
   double factor = 1;
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const MaskedSum&);
 void launch(CudaQueue&, const MaskedSum&);
@@ -24,6 +25,7 @@ struct SumOfSquares {
   Tensor values;  // in
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const SumOfSquares&);
 void launch(CudaQueue&, const SumOfSquares&);

@@ -17,6 +17,7 @@ struct RmsNormForward {
 
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const RmsNormForward&);
 void launch(CudaQueue&, const RmsNormForward&);
@@ -33,6 +34,7 @@ struct RmsNormBackward {
 
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const RmsNormBackward&);
 void launch(CudaQueue&, const RmsNormBackward&);
@@ -50,6 +52,7 @@ struct LayerNormForward {
 
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const LayerNormForward&);
 void launch(CudaQueue&, const LayerNormForward&);
@@ -65,6 +68,7 @@ struct LayerNormBackward {
 
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const LayerNormBackward&);
 void launch(CudaQueue&, const LayerNormBackward&);

@@ -20,6 +20,7 @@ struct RopeForward {
 
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const RopeForward&);
 void launch(CudaQueue&, const RopeForward&);
@@ -35,6 +36,7 @@ struct RopeBackward {
 
   void check() const;
   Cost cost() const;
+  Access access() const;
 };
 void launch(CpuQueue&, const RopeBackward&);
 void launch(CudaQueue&, const RopeBackward&);

@@ -20,8 +20,8 @@ class ProfileRange {
 };
 
 /// Runs an operation: checks its arguments and launches the kernel of the queue's kind. An operation is a
-/// struct with `kName`, `check()`, `cost()` and a `launch` for CpuQueue and CudaQueue; a missing kernel is a
-/// link error naming it.
+/// struct with `kName`, `check()`, `cost()`, `access()` and a `launch` for CpuQueue and CudaQueue; a missing
+/// kernel is a link error naming it.
 template <class Operation>
 void run(Queue& queue, const Operation& operation) {
   operation.check();
@@ -30,7 +30,7 @@ void run(Queue& queue, const Operation& operation) {
       launch(static_cast<CpuQueue&>(queue), operation);
       return;
     case QueueKind::meta:
-      static_cast<MetaQueue&>(queue).record_operation(Operation::kName, operation.cost());
+      static_cast<MetaQueue&>(queue).record_operation(Operation::kName, operation.cost(), operation.access());
       return;
     case QueueKind::cuda: {
 #if VERNE_WITH_CUDA

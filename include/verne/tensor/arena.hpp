@@ -3,9 +3,12 @@
 
 namespace verne {
 
+class MetaQueue;
+
 /// A bump allocator over one buffer of a queue. Tensors are 256-byte aligned, live until the arena is rewound
-/// past them and have undefined content. A capacity of kUnbounded is for meta queues, where a planning pass
-/// finds the peak.
+/// past them and have undefined content. What another queue may still use must not be rewound before the
+/// arena's queue has waited for that. A capacity of kUnbounded is for meta queues, where a planning pass
+/// finds the peak. A meta queue is told what is handed out and given back.
 class Arena {
  public:
   static constexpr std::int64_t kUnbounded = -1;
@@ -24,7 +27,9 @@ class Arena {
  private:
   MemoryKind kind_;
   std::int64_t capacity_;
+  MetaQueue* meta_ = nullptr;  ///< the queue, where it is one
   Buffer buffer_;
+  std::byte* begin_ = nullptr;
   std::int64_t used_ = 0;
   std::int64_t peak_ = 0;
 };

@@ -1,52 +1,46 @@
 #pragma once
-#include <map>
 #include <string>
 
-#include "verne/tensor/queue.hpp"
+#include "verne/tensor/meta_trace.hpp"
 
 namespace verne {
 
-/// What an operation costs: floating-point operations, and bytes of device memory read and written once each.
-struct Cost {
-  double flops = 0;
-  double bytes = 0;
-  Cost& operator+=(const Cost& other) {
-    flops += other.flops;
-    bytes += other.bytes;
-    return *this;
-  }
-};
-
-/// Runs nothing: counts operations and memory. Its addresses are distinct and must never be read.
+/// Runs nothing: tells its trace what it is given. Its addresses are distinct from those of all queues of the
+/// trace, and must never be read. Host memory is real, and so is what the host computes; what is downloaded
+/// is 0. An event has always passed, and whoever asks has waited for it.
 class MetaQueue final : public Queue {
  public:
-  MetaQueue() : Queue(QueueKind::meta) {}
+  /// `trace` must outlive the queue, its memory and its events. `name` is for reports: "compute", "tensor",
+  /// ...
+  MetaQueue(MetaTrace& trace, std::string name);
 
-  struct Tally {
-    std::int64_t calls = 0;
-    Cost cost;
-  };
-  void record_operation(std::string_view operation, const Cost& cost);
-  const std::map<std::string, Tally, std::less<>>& operations() const { return operations_; }
-  Cost total() const;
+  MetaTrace& trace() const { return trace_; }
+  /// `run` and communicators call this for what they would have launched.
+  void record_operation(std::string_view operation, const Cost& cost, const Access& access);
 
   std::byte* allocate(std::int64_t bytes, MemoryKind kind) override;
   void release(std::byte* data, std::int64_t bytes, MemoryKind kind) override;
+  /// An arena says what becomes of its memory.
+  void handed_out(const Tensor& tensor);
+  void given_back(std::byte* data, std::int64_t bytes);
+
   using Queue::upload;
-  void upload(const Tensor&, std::span<const std::byte>) override {}
+  void upload(const Tensor& to, std::span<const std::byte> from) override;
   void download(std::span<std::byte> to, const Tensor& from) override;
   void copy(const Tensor& to, const Tensor& from) override;
   void zero(const Tensor& tensor) override;
   std::byte* allocate_host(std::int64_t bytes) override;
   void release_host(std::byte* data) override;
-  void copy_from_host(const Tensor&, std::span<const std::byte>) override {}
-  void copy_to_host(std::span<std::byte>, const Tensor&) override {}
-  Event record() override { return {}; }
-  void synchronize() override {}
+  void copy_from_host(const Tensor& to, std::span<const std::byte> from) override;
+  void copy_to_host(std::span<std::byte> to, const Tensor& from) override;
+  void host_access(std::span<const std::byte> bytes, HostAccess access) override;
+  Event record() override;
+  void synchronize() override;
 
  private:
-  std::map<std::string, Tally, std::less<>> operations_;
-  std::uintptr_t next_address_ = std::uintptr_t{1} << 48;  ///< above every real address
+  class Recorded;
+  MetaTrace& trace_;
+  std::int32_t index_;  ///< among the trace's queues
 };
 
 }  // namespace verne
