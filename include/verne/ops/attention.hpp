@@ -1,5 +1,6 @@
 #pragma once
 #include "verne/ops/launch.hpp"
+#include "verne/tensor/cuda_queue.hpp"
 
 namespace verne {
 
@@ -76,5 +77,14 @@ struct AttentionBackward {
 };
 void launch(CpuQueue&, const AttentionBackward&);
 void launch(CudaQueue&, const AttentionBackward&);
+
+/// What a reproducible backward on CUDA keeps of score matrices at once; more only where those of one
+/// document and key/value head are larger.
+inline constexpr std::int64_t kScoreMatrixBytes = std::int64_t{5} << 29;
+
+/// Bounds the device memory that a backward on CUDA takes beside its arguments, without a GPU to ask: dq, and
+/// dk and dv of every query head, in float32 as cudnn-frontend lays them out, gathered dk and dv, tables, and
+/// score matrices. What cuDNN took on an H200 (docs/measurements.md) is below it; bench_cuda prints both.
+std::int64_t attention_workspace_bound(const AttentionBackward& op, Determinism determinism);
 
 }  // namespace verne
