@@ -255,6 +255,12 @@ TEST(AttentionChunks, DocumentsAreTheSameAnywhere) {
   EXPECT_EQ(later(moved.dv, 300), alone.dv);
 }
 
+TEST(Attention, WithoutQueriesGivesKeysNoGradient) {
+  CpuQueue queue;
+  for (const Output& output : run_attention_without_queries(queue, DType::f32))
+    EXPECT_EQ(output.values, Values(output.values.size(), 0.0)) << output.name;
+}
+
 TEST(Attention, SeesNoOtherDocument) {
   CpuQueue queue;
   const auto first_document = [&](std::uint32_t seed_of_second) {
