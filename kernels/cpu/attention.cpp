@@ -16,7 +16,7 @@ struct Document {
   std::int64_t query_at(std::int64_t position) const { return query + position - first_position(); }
 };
 
-/// The documents that have tokens, in order; throws InternalError where the tables are not what
+/// The documents that have queries, in order; throws InternalError where the tables are not what
 /// AttentionLayout promises.
 std::vector<Document> documents_of(const AttentionLayout& layout, std::int64_t queries, std::int64_t keys) {
   std::vector<Document> documents;
@@ -44,7 +44,7 @@ std::vector<Document> documents_of(const AttentionLayout& layout, std::int64_t q
             document.queries, document.keys, query.max_length, key.max_length);
     queries_before = query_ends[i];
     keys_before = key_ends[i];
-    if (document.keys > 0) documents.push_back(document);
+    if (document.queries > 0) documents.push_back(document);
   }
   require(queries_before == queries && keys_before <= keys, "documents to query {} of {} and key {} of {}",
           queries_before, queries, keys_before, keys);
@@ -254,7 +254,7 @@ void backward_of_document(const AttentionBackward& op, const Document& document,
   put_rows<S>(op.dv, document.key, document.keys, kv_head, dv);
 }
 
-/// Zeros in the rows of keys that no document has.
+/// Zeros in the rows of keys that none of the documents has.
 template <class S>
 void zero_other_keys(const Tensor& gradient, const std::vector<Document>& documents) {
   const auto zero = [&](std::int64_t begin, std::int64_t end) {

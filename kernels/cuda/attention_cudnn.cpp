@@ -21,8 +21,6 @@ using Direction = AttentionProblem::Direction;
 using Documents = AttentionProblem::Documents;
 using Tokens = AttentionProblem::Tokens;
 
-/// What cuDNN's reproducible backward may take at once.
-constexpr std::int64_t kDeterministicBytes = std::int64_t{5} << 29;
 /// Documents are not sorted by length below this.
 constexpr std::int64_t kShortDocument = 128;
 
@@ -103,7 +101,7 @@ class AttentionLibrary final : public CudaLibrary {
     std::vector<Part> parts = parts_of(whole);
     std::int64_t workspace = 0;
     for (Part& part : parts) {
-      if (!plan(part)) return Taken::no;
+      if (!find_plans(part)) return Taken::no;
       workspace = std::max({workspace, part.plan->workspace_bytes(), part.rest_plan->workspace_bytes()});
     }
     const std::vector<OffsetTable> offsets =
@@ -127,7 +125,7 @@ class AttentionLibrary final : public CudaLibrary {
     const std::int64_t hidden_keys =
         whole.documents == Documents::ragged ? 0 : op.layout.key.max_length - whole.key_length;
     for (std::size_t i = 0; i < parts.size(); ++i) {
-      DocumentTables tables = tables_at(memory + parts_at[i], parts[i], std::ssize(offsets));
+      const DocumentTables tables = tables_at(memory + parts_at[i], parts[i], std::ssize(offsets));
       if (whole.documents != Documents::equal)
         fill_document_tables(queue_, op.layout, op.window, offsets, tables);
       queue_.use_device();
@@ -173,7 +171,7 @@ class AttentionLibrary final : public CudaLibrary {
     std::vector<Part> parts;
     AttentionProblem rest = whole;
     while (keeps_matrices(whole) && whole.documents == Documents::ragged &&
-           rest.count * rest.kv_heads * matrix_bytes(rest) > kDeterministicBytes) {
+           rest.count * rest.kv_heads * matrix_bytes(rest) > kScoreMatrixBytes) {
       const std::int64_t half = rest.query_length / 2;
       const std::int64_t long_ones = std::min(whole.count, whole.query_tokens / (half + 1));
       if (half < kShortDocument || long_ones >= rest.count) break;
@@ -192,7 +190,7 @@ class AttentionLibrary final : public CudaLibrary {
   /// Documents and key/value heads that one call of cuDNN works on.
   static std::pair<std::int64_t, std::int64_t> piece_of(const AttentionProblem& problem) {
     if (!keeps_matrices(problem)) return {problem.count, problem.kv_heads};
-    const std::int64_t fitting = std::max<std::int64_t>(1, kDeterministicBytes / matrix_bytes(problem));
+    const std::int64_t fitting = std::max<std::int64_t>(1, kScoreMatrixBytes / matrix_bytes(problem));
     if (fitting >= problem.kv_heads)
       return {std::min(problem.count, fitting / problem.kv_heads), problem.kv_heads};
     std::int64_t kv_heads = fitting;
@@ -201,7 +199,7 @@ class AttentionLibrary final : public CudaLibrary {
   }
 
   /// Whether cuDNN has the part's plans.
-  bool plan(Part& part) {
+  bool find_plans(Part& part) {
     AttentionProblem piece = part.problem;
     piece.kv_heads = part.kv_heads;
     piece.heads = part.kv_heads * (part.problem.heads / part.problem.kv_heads);

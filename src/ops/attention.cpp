@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "checks.hpp"
+#include "verne/base/checked.hpp"
 
 namespace verne {
 namespace {
@@ -147,6 +148,28 @@ std::int64_t visible_pairs(std::int64_t queries, std::int64_t keys, std::int64_t
   require(queries >= 0 && queries <= keys && window >= 0, "{} queries of a document of {} keys, window {}",
           queries, keys, window);
   return seen_by_first(keys, window) - seen_by_first(keys - queries, window);
+}
+
+std::int64_t attention_workspace_bound(const AttentionBackward& op, Determinism determinism) {
+  const auto& [query, key] = op.layout;
+  const std::int64_t queries = op.q.size(0), keys = op.k.size(0), heads = op.q.size(1),
+                     kv_heads = op.k.size(1), dim = op.q.size(2), widths = dim + op.v.size(2);
+  // Packed documents' dq keeps the row stride of the output.
+  const std::int64_t dq = queries * std::max(op.dq.stride(), heads * dim);
+  const std::int64_t accumulators = 4 * (dq + keys * heads * widths + queries * heads);
+  const std::int64_t gathered = bytes_of(op.dk.dtype(), keys * kv_heads * widths);
+  // Of each document offsets for at most nine tensors and two lengths, thrice at most: documents of more than
+  // half the longest, of more than a quarter … have tables of their own. Or our own kernels' ranges.
+  const std::int64_t tables = std::max(3 * (query.count + 1) * (9 * 8 + 2 * 4), 8 * (queries + keys));
+  std::int64_t matrices = 0;
+  if (determinism == Determinism::deterministic) {
+    const std::int64_t area =
+        round_up<std::int64_t>(query.max_length, 64) * round_up<std::int64_t>(key.max_length, 64);
+    const std::int64_t of_kv_head = 2 * area * (heads / kv_heads);
+    matrices = std::min(query.count * kv_heads * of_kv_head, std::max(kScoreMatrixBytes, of_kv_head));
+  }
+  constexpr std::int64_t kSlack = std::int64_t{1} << 20;
+  return accumulators + gathered + tables + matrices + kSlack;
 }
 
 void AttentionForward::check() const {

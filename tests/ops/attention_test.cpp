@@ -233,6 +233,10 @@ TEST(AttentionChunks, TogetherAreTheWhole) {
     };
     expect_close(sum(first.dk, second.dk), whole.dk, 1e-6, "dk");
     expect_close(sum(first.dv, second.dv), whole.dv, 1e-6, "dv");
+    // Cut within a block: from the next block on.
+    const Chunked odd = run_chunk({100, 0, 0}, {100, 0, 0}, qkv, upstream, starts, window);
+    EXPECT_EQ(Values(odd.out.begin() + 28 * 8, odd.out.end()),
+              Values(whole.out.begin() + 128 * 8, whole.out.begin() + 200 * 8));
   }
 }
 
@@ -249,6 +253,12 @@ TEST(AttentionChunks, DocumentsAreTheSameAnywhere) {
   EXPECT_EQ(later(moved.dq, 280), alone.dq);
   EXPECT_EQ(later(moved.dk, 300), alone.dk);
   EXPECT_EQ(later(moved.dv, 300), alone.dv);
+}
+
+TEST(Attention, WithoutQueriesGivesKeysNoGradient) {
+  CpuQueue queue;
+  for (const Output& output : run_attention_without_queries(queue, DType::f32))
+    EXPECT_EQ(output.values, Values(output.values.size(), 0.0)) << output.name;
 }
 
 TEST(Attention, SeesNoOtherDocument) {
@@ -388,6 +398,32 @@ TEST(AttentionCost, OfChunksIsThatOfTheirKeysToo) {
   EXPECT_EQ(packed_cost(20, 8), 6 * 8);  // no query sees more than eight
   op.window = 4;
   EXPECT_EQ(packed_cost(16, 8), 6 * 4);
+}
+
+/// The shapes of a measured H200: 8,192 tokens, 32 and 8 heads of 128, slices of one merged buffer.
+TEST(AttentionWorkspace, IsBoundedNotFarAboveWhatWasMeasured) {
+  MetaQueue queue;
+  const Buffer qkv(queue, DType::bf16, {8192, 6144}, MemoryKind::scratch),
+      starts(queue, DType::i32, {65}, MemoryKind::batch);
+  const auto slice = [&](std::int64_t first, std::int64_t heads) {
+    return qkv.tensor().columns(first * 128, heads * 128).view({8192, heads, 128});
+  };
+  AttentionBackward op{.dq = slice(0, 32),
+                       .dk = slice(32, 8),
+                       .dv = slice(40, 8),
+                       .q = slice(0, 32),
+                       .k = slice(32, 8),
+                       .v = slice(40, 8),
+                       .layout = self_attention(uniform_documents(2, 4096))};
+  const auto megabytes = [&](Determinism determinism) {
+    return static_cast<double>(attention_workspace_bound(op, determinism)) / 1e6;
+  };
+  EXPECT_NEAR(megabytes(Determinism::fast), 505, 5);  // 270 measured
+  // All score matrices of 2 documents and 32 heads.
+  EXPECT_NEAR(megabytes(Determinism::deterministic), 505 + 2147, 5);
+  op.layout = self_attention(packed_documents(starts.tensor(), 4096));
+  EXPECT_NEAR(megabytes(Determinism::fast), 505, 5);                  // 470 measured
+  EXPECT_NEAR(megabytes(Determinism::deterministic), 505 + 2684, 5);  // at most 2,700 of matrices measured
 }
 
 TEST(VisiblePairs, AreCountedOneByOne) {

@@ -154,10 +154,42 @@ inline std::vector<OpCase> attention_cases_of(
   return cases;
 }
 
+/// Keys, some of them in documents, and not one query: gradients of zeros.
+inline std::vector<Output> run_attention_without_queries(Queue& queue, DType type) {
+  Workbench bench(queue);
+  const auto none = [](DType dtype, Shape shape) { return Tensor(nullptr, dtype, shape); };
+  const Tensor q = none(type, {0, 4, 8}), values = none(type, {0, 4, 16}),
+               statistics = none(statistics_type(type), {0});
+  const Tensor k = bench.random(type, {9, 2, 8}, 1), v = bench.random(type, {9, 2, 16}, 2, 1, 40);
+  const Tensor dk = bench.poisoned(type, k.shape()), dv = bench.poisoned(type, v.shape(), v.stride());
+  const AttentionLayout layout{packed_documents(bench.integers({0, 0, 0}), 0),
+                               {.kind = DocumentLayout::Kind::packed,
+                                .count = 2,
+                                .max_length = 4,
+                                .pitch = 0,
+                                .begins = bench.integers({1, 5}),
+                                .ends = bench.integers({5, 7})}};
+  run(queue,
+      AttentionForward{.out = values, .log_sum_exp = statistics, .q = q, .k = k, .v = v, .layout = layout});
+  run(queue, AttentionBackward{.dq = q,
+                               .dk = dk,
+                               .dv = dv,
+                               .dout = values,
+                               .q = q,
+                               .k = k,
+                               .v = v,
+                               .out = values,
+                               .log_sum_exp = statistics,
+                               .layout = layout});
+  std::vector<Output> outputs{{"dk", bench.values(dk)}, {"dv", bench.values(dv)}};
+  bench.expect_guards_intact();
+  return outputs;
+}
+
 inline std::vector<OpCase> attention_cases() {
   using enum DocumentLayout::Kind;
   using enum Rows;
-  return attention_cases_of({
+  std::vector<OpCase> cases = attention_cases_of({
       {"attention_uniform", {{64, 64}, 4, 4, 64, 0, uniform}},
       {"attention_uniform_gqa_merged", {{33, 33, 33}, 6, 2, 128, 0, uniform, strided}},
       {"attention_uniform_window", {{229}, 4, 2, 64, 32, uniform, strided}},
@@ -208,6 +240,8 @@ inline std::vector<OpCase> attention_cases() {
        {{33, 50}, 4, 2, 192, 0, packed, strided, 128, {40, 0}, {0, 13, 6}}},
       {"attention_packed_chunk_odd_widths", {{7, 21}, 6, 2, 20, 11, packed, strided, 13, {30, 2}, {1, 1, 1}}},
   });
+  cases.push_back({"attention_without_queries", {DType::f32, DType::bf16}, run_attention_without_queries});
+  return cases;
 }
 
 }  // namespace verne::testing

@@ -50,6 +50,13 @@ class Bench {
     buffers_.clear();
   }
 
+  /// Of the queue: it keeps the largest that an operation asked for.
+  std::int64_t workspace_bytes() const {
+    std::int64_t bytes = queue_.memory().live[static_cast<std::size_t>(MemoryKind::scratch)];
+    for (const Buffer& buffer : buffers_) bytes -= buffer.bytes();
+    return bytes;
+  }
+
   Tensor random(DType type, Shape shape, double deviation = 1) {
     const Tensor tensor = make(type, shape);
     const Tensor rows = tensor.view(Shape{1, shape.count()});
@@ -355,22 +362,22 @@ void bench_attention(Bench& b, const AttentionBench& bench, const std::string& s
   const double width = static_cast<double>(bench.dim + bench.value_dim);
   const double part = 2 * pairs_of(bench) * static_cast<double>(kHeads) * width / forward.cost().flops;
   b.time("AttentionForward, " + bench.name + suffix, forward, part);
-  b.time("AttentionBackward, " + bench.name + suffix,
-         AttentionBackward{.dq = dq,
-                           .dk = dk,
-                           .dv = dv,
-                           .dout = dout,
-                           .q = q,
-                           .k = k,
-                           .v = v,
-                           .out = out,
-                           .log_sum_exp = lse,
-                           .layout = layout,
-                           .scale = forward.scale,
-                           .window = bench.window},
-         part);
-  const std::int64_t scratch = b.queue().memory().peak[static_cast<std::size_t>(MemoryKind::scratch)];
-  fmt::print("{:<44} {:>9.1f} MB peak of scratch and workspace\n", "", static_cast<double>(scratch) / 1e6);
+  const AttentionBackward backward{.dq = dq,
+                                   .dk = dk,
+                                   .dv = dv,
+                                   .dout = dout,
+                                   .q = q,
+                                   .k = k,
+                                   .v = v,
+                                   .out = out,
+                                   .log_sum_exp = lse,
+                                   .layout = layout,
+                                   .scale = forward.scale,
+                                   .window = bench.window};
+  b.time("AttentionBackward, " + bench.name + suffix, backward, part);
+  const std::int64_t bound = attention_workspace_bound(backward, b.queue().determinism());
+  fmt::print("{:<44} {:>9.1f} MB largest workspace so far, this backward's bound {:.1f} MB\n", "",
+             static_cast<double>(b.workspace_bytes()) / 1e6, static_cast<double>(bound) / 1e6);
 }
 
 void bench_attentions(Bench& b, const std::string& suffix) {

@@ -1,5 +1,6 @@
 #pragma once
 #include "verne/ops/launch.hpp"
+#include "verne/tensor/cuda_queue.hpp"
 
 namespace verne {
 
@@ -25,6 +26,7 @@ DocumentLayout packed_documents(const Tensor& starts, std::int64_t max_length);
 /// query tokens in order. Key documents are disjoint and in order too, but between, before and behind them
 /// may lie keys of no document, which no query sees. A document is aligned at its end: its last query is its
 /// last key's token. So a document with queries has at least as many keys; one without queries may have keys.
+/// The CPU kernels check the tables (InternalError); on CUDA they are taken at their word.
 struct AttentionLayout {
   DocumentLayout query, key;
 };
@@ -43,10 +45,11 @@ std::int64_t visible_pairs(std::int64_t queries, std::int64_t keys, std::int64_t
 ///   p = softmax_j(scale·q_i·k_j) over keys j of the same document with 0 ≤ i − j (and i − j < window if
 ///   window > 0);  out_i = Σ p·v_j
 /// q: [query tokens, query_heads, d], k: [key tokens, kv_heads, d], v: [key tokens, kv_heads, v_d], out:
-/// [query tokens, query_heads, v_d]; rows may be strided. d and v_d are at most 256 on CUDA. Keys of no
-/// document must be finite: a kernel may multiply them by 0. log_sum_exp: f32 (f64) [query tokens ·
-/// query_heads], natural log, for the backward, whatever kernel runs: of token t and head h at t·query_heads
-/// + h in packed documents, in uniform ones [documents, query_heads, max_length].
+/// [query tokens, query_heads, v_d]; rows may be strided. d and v_d are at most 256 on CUDA. Keys and values
+/// that no query sees must be finite all the same: a kernel may multiply them by 0.
+/// log_sum_exp: f32 (f64) [query tokens · query_heads], natural log, for the backward, in one order whatever
+/// kernel runs: of token t and head h at t·query_heads + h where documents are packed, [documents,
+/// query_heads, max_length] where they are uniform.
 struct AttentionForward {
   static constexpr const char* kName = "AttentionForward";
   Tensor out, log_sum_exp;  // out
@@ -78,5 +81,14 @@ struct AttentionBackward {
 };
 void launch(CpuQueue&, const AttentionBackward&);
 void launch(CudaQueue&, const AttentionBackward&);
+
+/// What a reproducible backward on CUDA keeps of score matrices at once; more only where those of one
+/// document and key/value head are larger.
+inline constexpr std::int64_t kScoreMatrixBytes = std::int64_t{5} << 29;
+
+/// Bounds the device memory that a backward on CUDA takes beside its arguments, without a GPU to ask: dq, and
+/// dk and dv of every query head, in float32 as cudnn-frontend lays them out, gathered dk and dv, tables, and
+/// score matrices. What cuDNN took on an H200 (docs/measurements.md) is below it; bench_cuda prints both.
+std::int64_t attention_workspace_bound(const AttentionBackward& op, Determinism determinism);
 
 }  // namespace verne
