@@ -402,7 +402,8 @@ TEST(AttentionCost, OfChunksIsThatOfTheirKeysToo) {
 
 /// The shapes of a measured H200: 8,192 tokens, 32 and 8 heads of 128, slices of one merged buffer.
 TEST(AttentionWorkspace, IsBoundedNotFarAboveWhatWasMeasured) {
-  MetaQueue queue;
+  MetaTrace trace;
+  MetaQueue queue(trace, "compute");
   const Buffer qkv(queue, DType::bf16, {8192, 6144}, MemoryKind::scratch),
       starts(queue, DType::i32, {65}, MemoryKind::batch);
   const auto slice = [&](std::int64_t first, std::int64_t heads) {

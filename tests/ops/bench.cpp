@@ -184,12 +184,17 @@ void adamw(benchmark::State& state) {
   const Shape shape{state.range(2)};
   const Tensor scalars = setting.zeros(DType::f32, {kStepScalars});
   for (float& one : scalars.span<float>().first(4)) one = 0.1f;
+  const std::vector<OptimizerSegment> all = {{.count = shape.count(), .decays = true, .counted = true}};
+  const std::vector<std::int64_t> rows = optimizer_tiles(all);
+  const Tensor tiles = setting.zeros(DType::i64, {std::ssize(rows) / kTileFields, kTileFields});
+  std::copy(rows.begin(), rows.end(), tiles.data<std::int64_t>());
   setting.measure(state, AdamW{.weight = setting.normal(storage(state), shape),
                                .master = setting.normal(DType::f32, shape),
                                .exp_avg = setting.zeros(DType::f32, shape),
                                .exp_avg_sq = setting.zeros(DType::f32, shape),
                                .grad = setting.normal(DType::f32, shape),
-                               .scalars = scalars});
+                               .scalars = scalars,
+                               .tiles = tiles});
 }
 BENCHMARK(adamw)
     ->ArgNames({"threads", "bits", "elements"})

@@ -140,32 +140,53 @@ inline std::vector<OpCase> elementwise_cases() {
   return cases;
 }
 
-/// Three steps of AdamW behind ClipFactor on gradients of their own; then one that a NaN makes it skip.
+inline Tensor tiles_on(Workbench& bench, std::span<const OptimizerSegment> segments) {
+  const std::vector<std::int64_t> tiles = optimizer_tiles(segments);
+  return bench.of(DType::i64, {std::ssize(tiles) / kTileFields, kTileFields},
+                  Values(tiles.begin(), tiles.end()));
+}
+
+/// Three steps of AdamW behind GradientSquares and ClipFactor on gradients of their own; then one that a NaN
+/// makes it skip, and one that is skipped for that. Two segments lie apart in the weights, the second at an
+/// odd place; it neither decays nor counts.
 inline std::vector<Output> run_adamw(Queue& queue, DType weight_type, std::int64_t count) {
   Workbench bench(queue);
-  const Tensor weight = bench.random(weight_type, {count}, 1), master = bench.random(DType::f32, {count}, 1);
+  const std::int64_t first = (count + 1) / 2, flat = count + 17;
+  const std::vector<OptimizerSegment> segments = {
+      {.flat = 4, .owned = 0, .count = first, .decays = true, .counted = true},
+      {.flat = first + 11, .owned = first, .count = count - first}};
+  const Tensor tiles = tiles_on(bench, segments);
+  const Tensor weight = bench.random(weight_type, {flat}, 1);
+  const Tensor master = weight_type == DType::f32 ? Tensor{} : bench.random(DType::f32, {count}, 2);
   const Tensor m = bench.of(DType::f32, {count}, Values(static_cast<std::size_t>(count)));
   const Tensor v = bench.of(DType::f32, {count}, Values(static_cast<std::size_t>(count)));
+  Values scalar_values(kStepScalars);
   std::vector<Output> outputs;
-  for (int step = 1; step <= 4; ++step) {
-    Values gradient = random_values(count, static_cast<std::uint32_t>(10 + step));
-    if (step == 4) gradient.back() = std::nan("");
-    const Tensor grad = bench.of(DType::f32, {count}, gradient), squares = bench.of(DType::f64, {1}, {0});
-    const Tensor scalars = bench.of(DType::f32, {kStepScalars},
-                                    {1e-2, 1 - std::pow(0.9, step), 1 - std::pow(0.95, step), 0, 0, 0});
-    bench.run(SumOfSquares{.total = squares, .values = grad});
-    bench.run(ClipFactor{.scalars = scalars, .sum_of_squares = squares, .max_norm = 1});
+  for (int step = 1; step <= 5; ++step) {
+    Values gradient = random_values(flat, static_cast<std::uint32_t>(10 + step));
+    if (step == 4) gradient[4] = std::nan("");
+    const Tensor grad = bench.of(DType::f32, {flat}, gradient), squares = bench.of(DType::f64, {1}, {0});
+    const Values host{1e-2, 1 - std::pow(0.9, step), 1 - std::pow(0.95, step)};
+    std::copy(host.begin(), host.end(), scalar_values.begin());
+    const Tensor scalars = bench.of(DType::f32, {kStepScalars}, scalar_values);
+    bench.run(GradientSquares{.total = squares, .grad = grad, .tiles = tiles});
+    bench.run(ClipFactor{.scalars = scalars,
+                         .sum_of_squares = squares,
+                         .loss = bench.of(DType::f64, {1}, {2.5}),
+                         .max_norm = 1});
     bench.run(AdamW{.weight = weight,
-                    .master = weight_type == DType::f32 ? weight : master,
+                    .master = master,
                     .exp_avg = m,
                     .exp_avg_sq = v,
                     .grad = grad,
                     .scalars = scalars,
+                    .tiles = tiles,
                     .beta1 = 0.9,
                     .beta2 = 0.95,
                     .eps = 1e-8,
                     .weight_decay = 0.1});
-    Values written = bench.values(scalars);
+    scalar_values = bench.values(scalars);
+    Values written = scalar_values;
     if (step == 4) written[static_cast<std::size_t>(StepScalar::grad_norm)] = 0;  // NaN
     if (step == 4) written[static_cast<std::size_t>(StepScalar::clip_factor)] = 0;
     outputs.push_back({fmt::format("scalars {}", step), written});

@@ -268,12 +268,17 @@ void bench_optimizer(Bench& b) {
   b.queue().zero(v);
   const Tensor scalars = b.of(Shape{kStepScalars}, std::vector<float>{1e-5f, 0.1f, 0.05f, 1, 1, 0});
   const Tensor total = b.of(Shape{1}, std::vector<double>{0});
+  const std::vector<OptimizerSegment> all = {{.count = n, .decays = true, .counted = true}};
+  const std::vector<std::int64_t> rows = optimizer_tiles(all);
+  const Tensor tiles = b.of(Shape{std::ssize(rows) / kTileFields, kTileFields}, rows);
   b.time("AdamW, bf16 weight", AdamW{.weight = weight,
                                      .master = master,
                                      .exp_avg = m,
                                      .exp_avg_sq = v,
                                      .grad = grad,
-                                     .scalars = scalars});
+                                     .scalars = scalars,
+                                     .tiles = tiles});
+  b.time("GradientSquares", GradientSquares{.total = total, .grad = grad, .tiles = tiles});
   b.time("SumOfSquares", SumOfSquares{.total = total, .values = grad});
 }
 
