@@ -155,5 +155,25 @@ TEST(MatmulCost, CountsTheBias) {
   EXPECT_EQ(trace.total().bytes, 2.0 * (60 + 40 + 4 + 24));
 }
 
+TEST(MatmulAccess, ListsOperandsWithTheirScales) {
+  CpuQueue queue;
+  Workbench bench(queue);
+  Operand a = bench.random(DType::f32, {6, 10}, 1), b = bench.random(DType::f32, {4, 10}, 2);
+  a.scale = bench.random(DType::f32, {6}, 3);
+  const Tensor d = bench.random(DType::f32, {6, 4}, 4);
+  const auto addresses = [](const std::vector<Tensor>& tensors) {
+    std::vector<std::byte*> all;
+    for (const Tensor& tensor : tensors) all.push_back(tensor.raw());
+    return all;
+  };
+  const Access over = Matmul{.d = d, .a = a, .b = b, .transpose_b = Transpose::yes}.access();
+  EXPECT_EQ(addresses(over.reads), (std::vector{a.data.raw(), a.scale.raw(), b.data.raw()}));
+  EXPECT_EQ(addresses(over.writes), std::vector{d.raw()});
+  const Access adding =
+      Matmul{.d = d, .a = a, .b = b, .transpose_b = Transpose::yes, .accumulate = Accumulate::yes}.access();
+  EXPECT_EQ(addresses(adding.reads), (std::vector{a.data.raw(), a.scale.raw(), b.data.raw(), d.raw()}));
+  EXPECT_EQ(addresses(adding.writes), std::vector{d.raw()});
+}
+
 }  // namespace
 }  // namespace verne::testing

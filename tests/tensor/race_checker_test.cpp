@@ -347,7 +347,7 @@ TEST(RaceChecker, IsQuick) {
   const auto begin = std::chrono::steady_clock::now();
   EXPECT_THAT(find_races(m.trace), IsEmpty());
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-  EXPECT_LT(seconds.count(), 5);
+  EXPECT_LT(seconds.count(), 20) << "half a second is usual, and several under a sanitizer";
 }
 
 }  // namespace

@@ -6,12 +6,11 @@
 namespace verne {
 
 /// Runs nothing: tells its trace what it is given. Its addresses are distinct from those of all queues of the
-/// trace, and must never be read. Host memory is real, and so is what the host computes; what is downloaded
-/// is 0. An event has always passed, and whoever asks has waited for it.
+/// trace, and must never be read. Host memory is real; what is downloaded is 0. An event has always passed,
+/// and whoever asks has waited for it. `memory()` is this queue's part of the trace's.
 class MetaQueue final : public Queue {
  public:
-  /// `trace` must outlive the queue, its memory and its events. `name` is for reports: "compute", "tensor",
-  /// ...
+  /// `trace` must outlive the queue, its memory and its events. `name` is for reports: "compute", "data".
   MetaQueue(MetaTrace& trace, std::string name);
 
   MetaTrace& trace() const { return trace_; }

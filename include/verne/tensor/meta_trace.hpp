@@ -77,7 +77,7 @@ class MetaTrace {
   /// By operation, of all queues.
   const Tallies& operations() const { return operations_; }
   Cost total() const;
-  /// Device memory of all queues. What unbounded arenas hand out is not counted: their peaks are.
+  /// Device memory of all queues; what unbounded arenas hand out is not in it.
   const MemoryUse& memory() const { return memory_; }
 
   std::span<const std::string> queues() const { return queues_; }
