@@ -8,7 +8,7 @@
 #include "config_cases.hpp"
 #include "testing.hpp"
 
-namespace verne {
+namespace verne::testing {
 namespace {
 
 using ::testing::ElementsAre;
@@ -137,4 +137,4 @@ TEST(TrainingFlops, AttentionOfEachDocumentAtItsOwnLength) {
 }
 
 }  // namespace
-}  // namespace verne
+}  // namespace verne::testing

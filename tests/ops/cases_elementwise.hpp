@@ -157,7 +157,10 @@ inline std::vector<Output> run_adamw(Queue& queue, DType weight_type, std::int64
       {.flat = first + 11, .owned = first, .count = count - first}};
   const Tensor tiles = tiles_on(bench, segments);
   const Tensor weight = bench.random(weight_type, {flat}, 1);
-  const Tensor master = weight_type == DType::f32 ? Tensor{} : bench.random(DType::f32, {count}, 2);
+  Values owned = bench.values(weight);
+  owned.erase(owned.begin() + 4 + first, owned.begin() + 11 + first);
+  owned = Values(owned.begin() + 4, owned.begin() + 4 + count);
+  const Tensor master = weight_type == DType::f32 ? Tensor{} : bench.of(DType::f32, {count}, owned);
   const Tensor m = bench.of(DType::f32, {count}, Values(static_cast<std::size_t>(count)));
   const Tensor v = bench.of(DType::f32, {count}, Values(static_cast<std::size_t>(count)));
   Values scalar_values(kStepScalars);
