@@ -51,7 +51,7 @@ std::string decoded(const Run& run) {
 }  // namespace
 
 void show_dry_run(const Run& run) {
-  const std::string who = run.request.session.report_line(run.device == DeviceKind::cuda ? 1 : 0);
+  const std::string who = run.request.session.report_line(gpu_place(run.device, run.gpu()));
   if (!run.first_rank()) return;
   std::cout << run.request.used_inputs << "\n"
             << who << "\n"

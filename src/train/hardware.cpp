@@ -52,6 +52,13 @@ std::string device_text(DeviceKind kind, [[maybe_unused]] int gpu, int threads) 
 #endif
 }
 
+std::optional<GpuPlace> gpu_place([[maybe_unused]] DeviceKind kind, [[maybe_unused]] int gpu) {
+#if VERNE_WITH_CUDA
+  if (kind == DeviceKind::cuda) return GpuPlace{.index = gpu, .address = CudaQueue::device_address(gpu)};
+#endif
+  return std::nullopt;
+}
+
 std::optional<double> peak_bf16_tflops([[maybe_unused]] ParallelRuntime& runtime) {
 #if VERNE_WITH_CUDA
   if (runtime.compute().kind() != QueueKind::cuda) return std::nullopt;

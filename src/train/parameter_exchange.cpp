@@ -1,6 +1,7 @@
 #include "verne/train/parameter_exchange.hpp"
 
 #include <algorithm>
+#include <exception>
 
 namespace verne {
 
@@ -14,6 +15,10 @@ ParameterExchange::ParameterExchange(ParallelRuntime& runtime, const ParameterSt
   reductions_.resize(buckets);
   gathering_.resize(buckets);
   reducing_.resize(buckets);
+}
+
+ParameterExchange::~ParameterExchange() {
+  if (std::uncaught_exceptions() == 0) wait_for_weights();
 }
 
 void ParameterExchange::begin_step() {

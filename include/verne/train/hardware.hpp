@@ -21,6 +21,8 @@ int visible_gpus();
 std::optional<double> peak_bf16_tflops(ParallelRuntime& runtime);
 /// "cpu, 2 threads" or the GPU's name.
 std::string device_text(DeviceKind kind, int gpu, int threads);
+/// The GPU that a rank uses; nothing on a CPU.
+std::optional<GpuPlace> gpu_place(DeviceKind kind, int gpu);
 
 /// Throws UserError that shows the figures where a plan does not fit into the rank's GPU. Nothing on a CPU.
 void check_memory(const EnginePlan& plan, DeviceKind kind, int gpu);

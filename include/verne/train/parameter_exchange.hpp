@@ -13,6 +13,8 @@ namespace verne {
 class ParameterExchange final : public ParameterAccess {
  public:
   ParameterExchange(ParallelRuntime& runtime, const ParameterStore& store);
+  /// Waits for what is still gathered: nobody reads it any more.
+  ~ParameterExchange() override;
 
   void begin_step();
   enum class MicroBatchPlace { not_last, last };
