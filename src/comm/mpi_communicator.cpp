@@ -92,7 +92,9 @@ std::string call_text(const Communicator& communicator, const char* operation, c
 }  // namespace
 
 MpiCommunicator::MpiCommunicator(std::string name, const HostGroup& group)
-    : Communicator(std::move(name), group.rank(), group.size()), group_(group.communicator()) {}
+    : Communicator(std::move(name), group.rank(), group.size()) {
+  group.collective("MPI_Comm_dup", [&] { group_ = HostGroup(group.communicator()); });
+}
 
 MpiCommunicator::Bytes MpiCommunicator::staging(std::int64_t bytes) {
   if (bytes > staging_bytes_) {

@@ -15,7 +15,7 @@ namespace verne {
 /// its Pending is waited for, with an InternalError where a message is not as long as the tensor for it.
 class MpiCommunicator final : public Communicator {
  public:
-  /// Collective over `group`, whose MPI communicator is duplicated.
+  /// Collective over `group`, whose MPI communicator is duplicated in one of its calls.
   MpiCommunicator(std::string name, const HostGroup& group);
 
   Pending all_reduce(Queue& queue, const Tensor& tensor, Reduce reduce) override;

@@ -21,7 +21,8 @@ enum class ExchangeEnd { in_queue_order, where_waited_for };
 /// It does the same at once where a communicator has a fault. Ranks of a host see each other's notes through
 /// shared memory; where there is none they report on themselves alone.
 ///   A rank that works for longer than the limit while others wait for it in a host collective looks as if it
-/// hung: the limit is larger than the longest such work.
+/// hung, and so does an exchange that is posted for longer before it is waited for: the limit is larger than
+/// the longest such work.
 ///   Communicators are used with their queues in the same order of first use on every rank.
 class Watchdog {
  public:
