@@ -42,14 +42,14 @@ std::string host_name() {
 
 }  // namespace
 
-void agree(const HostGroup& group, const std::exception_ptr& failure) {
+void agree(const HostGroup& group, const std::exception_ptr& failure, HostGroup::Caller caller) {
   if (group.size() == 1) {
     if (failure) std::rethrow_exception(failure);
     return;
   }
-  if (group.sum(std::int64_t{failure ? 1 : 0}) == 0) return;
-  const std::vector<std::string> outcomes = group.all_gather_text(describe(failure));
-  const std::vector<std::string> hosts = group.all_gather_text(failure ? host_name() : "");
+  if (group.sum(std::int64_t{failure ? 1 : 0}, caller) == 0) return;
+  const std::vector<std::string> outcomes = group.all_gather_text(describe(failure), caller);
+  const std::vector<std::string> hosts = group.all_gather_text(failure ? host_name() : "", caller);
   std::size_t first = 0;
   while (outcomes[first].empty()) ++first;
   std::int64_t others = 0;
@@ -65,14 +65,14 @@ void agree(const HostGroup& group, const std::exception_ptr& failure) {
                     others == 0 ? "" : fmt::format(" ({} more ranks failed too)", others)));
 }
 
-void agree_after(const HostGroup& group, const std::function<void()>& work) {
+void agree_after(const HostGroup& group, const std::function<void()>& work, HostGroup::Caller caller) {
   std::exception_ptr failure;
   try {
     work();
   } catch (...) {
     failure = std::current_exception();
   }
-  agree(group, failure);
+  agree(group, failure, caller);
 }
 
 }  // namespace verne

@@ -55,12 +55,16 @@ void check_broadcast(const Communicator& communicator, const Tensor& tensor, int
           communicator.name(), root, communicator.size());
 }
 
-void check_peer(const Communicator& communicator, std::string_view operation, const Tensor& tensor,
-                int peer) {
-  check_contiguous(communicator, operation, tensor);
-  require(peer >= 0 && peer < communicator.size() && peer != communicator.rank(),
-          "{} on communicator {} between rank {} and rank {} of {}", operation, communicator.name(),
-          communicator.rank(), peer, communicator.size());
+void check_exchange(const Communicator& communicator, std::span<const Communicator::Message> sends,
+                    std::span<const Communicator::Message> receives) {
+  for (const std::span<const Communicator::Message> messages : {sends, receives}) {
+    for (const Communicator::Message& message : messages) {
+      check_contiguous(communicator, "exchange", message.tensor);
+      require(message.peer >= 0 && message.peer < communicator.size() && message.peer != communicator.rank(),
+              "exchange on communicator {} between rank {} and rank {} of {}", communicator.name(),
+              communicator.rank(), message.peer, communicator.size());
+    }
+  }
 }
 
 void check_queue(const Communicator& communicator, const Queue& queue, QueueKind kind) {

@@ -1,4 +1,5 @@
 #pragma once
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -13,8 +14,9 @@ void check_all_reduce(const Communicator& communicator, const Tensor& tensor, Re
 void check_all_gather(const Communicator& communicator, const Tensor& out, const Tensor& in);
 void check_reduce_scatter(const Communicator& communicator, const Tensor& out, const Tensor& in);
 void check_broadcast(const Communicator& communicator, const Tensor& tensor, int root);
-/// `peer` is another rank of the group.
-void check_peer(const Communicator& communicator, std::string_view operation, const Tensor& tensor, int peer);
+/// Peers are other ranks of the group.
+void check_exchange(const Communicator& communicator, std::span<const Communicator::Message> sends,
+                    std::span<const Communicator::Message> receives);
 /// The queue is of the communicator's kind.
 void check_queue(const Communicator& communicator, const Queue& queue, QueueKind kind);
 

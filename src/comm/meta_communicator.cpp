@@ -1,5 +1,7 @@
 #include "verne/comm/meta_communicator.hpp"
 
+#include <algorithm>
+
 #include "collective_check.hpp"
 #include "verne/tensor/meta_queue.hpp"
 
@@ -8,6 +10,12 @@ namespace {
 
 double bytes_of_ring(const Tensor& whole, int size) {
   return static_cast<double>(whole.bytes()) * (size - 1) / size;
+}
+
+double bytes_of(std::span<const Communicator::Message> messages) {
+  double bytes = 0;
+  for (const Communicator::Message& message : messages) bytes += static_cast<double>(message.tensor.bytes());
+  return bytes;
 }
 
 }  // namespace
@@ -21,7 +29,7 @@ Pending MetaCommunicator::record(Queue& queue, const char* operation, double byt
                                  const Access& access) const {
   check_queue(*this, queue, QueueKind::meta);
   if (size() > 1) static_cast<MetaQueue&>(queue).record_operation(operation, {.bytes = bytes}, access);
-  return Pending(queue.record());
+  return Pending(queue.record(), operation);
 }
 
 Pending MetaCommunicator::all_reduce(Queue& queue, const Tensor& tensor, Reduce reduce) {
@@ -48,14 +56,13 @@ Pending MetaCommunicator::broadcast(Queue& queue, const Tensor& tensor, int root
   return record(queue, "Broadcast", static_cast<double>(tensor.bytes()), access);
 }
 
-Pending MetaCommunicator::send(Queue& queue, const Tensor& tensor, int to) {
-  check_peer(*this, "send", tensor, to);
-  return record(queue, "Send", static_cast<double>(tensor.bytes()), {.reads = {tensor}});
-}
-
-Pending MetaCommunicator::receive(Queue& queue, const Tensor& tensor, int from) {
-  check_peer(*this, "receive", tensor, from);
-  return record(queue, "Receive", static_cast<double>(tensor.bytes()), {.writes = {tensor}});
+Pending MetaCommunicator::exchange(Queue& queue, std::span<const Message> sends,
+                                   std::span<const Message> receives) {
+  check_exchange(*this, sends, receives);
+  Access access;
+  for (const Message& message : sends) access.reads.push_back(message.tensor);
+  for (const Message& message : receives) access.writes.push_back(message.tensor);
+  return record(queue, "Exchange", std::max(bytes_of(sends), bytes_of(receives)), access);
 }
 
 }  // namespace verne

@@ -7,6 +7,7 @@
 
 #include "collective_check.hpp"
 #include "mpi_check.hpp"
+#include "mpi_messages.hpp"
 #include "verne/base/checked.hpp"
 #include "verne/tensor/cpu_queue.hpp"
 
@@ -18,8 +19,7 @@ constexpr std::int64_t kStagingBytes = std::int64_t{32} << 20;
 /// Up to this size an all_reduce gathers everything everywhere in one call.
 constexpr std::int64_t kSmallBytes = 16384;
 constexpr std::int64_t kReduceGrain = 8192;  // elements a thread
-constexpr int kExchangeTag = 0;
-constexpr int kSendTag = 1;
+constexpr int kBlockTag = 0;                 // messages of `exchange` have another
 
 template <class T>
 struct Accumulator {
@@ -80,22 +80,21 @@ CpuQueue& cpu_queue(const Communicator& communicator, Queue& queue) {
   return static_cast<CpuQueue&>(queue);
 }
 
-std::string call_text(const Communicator& communicator, const char* operation, const char* call) {
-  return fmt::format("{} on communicator {}: {}", operation, communicator.name(), call);
+/// Of a call that has blocked until everything was done.
+Pending done(const char* operation) {
+  return Pending({}, operation);
 }
 
-/// Calls transfer(offset, bytes) for each piece that one MPI call takes.
-template <class Transfer>
-void for_each_piece(std::int64_t bytes, Transfer&& transfer) {
-  for (std::int64_t begin = 0; begin < bytes; begin += kMpiPieceBytes) {
-    transfer(begin, static_cast<int>(std::min(kMpiPieceBytes, bytes - begin)));
-  }
+std::string call_text(const Communicator& communicator, const char* operation, const char* call) {
+  return fmt::format("{} on communicator {}: {}", operation, communicator.name(), call);
 }
 
 }  // namespace
 
 MpiCommunicator::MpiCommunicator(std::string name, const HostGroup& group)
-    : Communicator(std::move(name), group.rank(), group.size()), group_(group.communicator()) {}
+    : Communicator(std::move(name), group.rank(), group.size()) {
+  group.collective("MPI_Comm_dup", [&] { group_ = HostGroup(group.communicator()); });
+}
 
 MpiCommunicator::Bytes MpiCommunicator::staging(std::int64_t bytes) {
   if (bytes > staging_bytes_) {
@@ -105,13 +104,13 @@ MpiCommunicator::Bytes MpiCommunicator::staging(std::int64_t bytes) {
   return {staging_.get(), static_cast<std::size_t>(bytes)};
 }
 
-void MpiCommunicator::exchange(const std::vector<ConstBytes>& to, const std::vector<Bytes>& from,
-                               const char* operation) {
+void MpiCommunicator::swap_blocks(const std::vector<ConstBytes>& to, const std::vector<Bytes>& from,
+                                  const char* operation) {
   std::vector<MPI_Request> requests;
   for (int shift = 1; shift < size(); ++shift) {
     const int source = (rank() - shift + size()) % size();
     for_each_piece(std::ssize(from[index(source)]), [&](std::int64_t begin, int bytes) {
-      check_mpi(MPI_Irecv(from[index(source)].data() + begin, bytes, MPI_BYTE, source, kExchangeTag,
+      check_mpi(MPI_Irecv(from[index(source)].data() + begin, bytes, MPI_BYTE, source, kBlockTag,
                           group_.communicator(), &requests.emplace_back()),
                 call_text(*this, operation, "MPI_Irecv"));
     });
@@ -119,7 +118,7 @@ void MpiCommunicator::exchange(const std::vector<ConstBytes>& to, const std::vec
   for (int shift = 1; shift < size(); ++shift) {
     const int target = (rank() + shift) % size();
     for_each_piece(std::ssize(to[index(target)]), [&](std::int64_t begin, int bytes) {
-      check_mpi(MPI_Isend(to[index(target)].data() + begin, bytes, MPI_BYTE, target, kExchangeTag,
+      check_mpi(MPI_Isend(to[index(target)].data() + begin, bytes, MPI_BYTE, target, kBlockTag,
                           group_.communicator(), &requests.emplace_back()),
                 call_text(*this, operation, "MPI_Isend"));
     });
@@ -134,7 +133,7 @@ Pending MpiCommunicator::all_reduce(Queue& queue, const Tensor& tensor, Reduce r
   check_all_reduce(*this, tensor, reduce);
   CpuQueue& cpu = cpu_queue(*this, queue);
   const std::int64_t element = bits(tensor.dtype()) / 8, count = tensor.count();
-  if (size() == 1 || count == 0) return {};
+  if (size() == 1 || count == 0) return done("all_reduce");
   const int self = rank();
   std::vector<const std::byte*> blocks(index(size()));
 
@@ -146,7 +145,7 @@ Pending MpiCommunicator::all_reduce(Queue& queue, const Tensor& tensor, Reduce r
         call_text(*this, "all_reduce", "MPI_Allgather"));
     for (int r = 0; r < size(); ++r) blocks[index(r)] = all.data() + r * tensor.bytes();
     reduce_blocks(cpu, tensor.dtype(), tensor.raw(), blocks, count, reduce);
-    return {};
+    return done("all_reduce");
   }
 
   const std::int64_t block = divide_round_up<std::int64_t>(count, size());
@@ -170,36 +169,36 @@ Pending MpiCommunicator::all_reduce(Queue& queue, const Tensor& tensor, Reduce r
       from[index(r)] = incoming.subspan(static_cast<std::size_t>(r * round * element), own.size());
       blocks[index(r)] = r == self ? own.data() : from[index(r)].data();
     }
-    exchange(to, from, "all_reduce");
+    swap_blocks(to, from, "all_reduce");
     reduce_blocks(cpu, tensor.dtype(), own.data(), blocks, std::ssize(own) / element, reduce);
     for (int r = 0; r < size(); ++r) {
       to[index(r)] = own;
       from[index(r)] = bytes_at(r);
     }
-    exchange(to, from, "all_reduce");
+    swap_blocks(to, from, "all_reduce");
   }
-  return {};
+  return done("all_reduce");
 }
 
 Pending MpiCommunicator::all_gather(Queue& queue, const Tensor& out, const Tensor& in) {
   check_all_gather(*this, out, in);
   cpu_queue(*this, queue);
   const std::int64_t bytes = in.bytes();
-  if (bytes == 0) return {};
+  if (bytes == 0) return done("all_gather");
   std::byte* own = out.raw() + rank() * bytes;
   if (own != in.raw()) std::memmove(own, in.raw(), static_cast<std::size_t>(bytes));
-  if (size() == 1) return {};
+  if (size() == 1) return done("all_gather");
   if (bytes <= kSmallBytes) {
     check_mpi(MPI_Allgather(MPI_IN_PLACE, 0, MPI_BYTE, out.raw(), static_cast<int>(bytes), MPI_BYTE,
                             group_.communicator()),
               call_text(*this, "all_gather", "MPI_Allgather"));
-    return {};
+    return done("all_gather");
   }
   std::vector<ConstBytes> to(index(size()), ConstBytes(own, static_cast<std::size_t>(bytes)));
   std::vector<Bytes> from;
   for (int r = 0; r < size(); ++r) from.emplace_back(out.raw() + r * bytes, static_cast<std::size_t>(bytes));
-  exchange(to, from, "all_gather");
-  return {};
+  swap_blocks(to, from, "all_gather");
+  return done("all_gather");
 }
 
 Pending MpiCommunicator::reduce_scatter(Queue& queue, const Tensor& out, const Tensor& in) {
@@ -220,42 +219,24 @@ Pending MpiCommunicator::reduce_scatter(Queue& queue, const Tensor& out, const T
       from[index(r)] = incoming.subspan(static_cast<std::size_t>(r * round * element), bytes);
       blocks[index(r)] = r == rank() ? source : from[index(r)].data();
     }
-    exchange(to, from, "reduce_scatter");
+    swap_blocks(to, from, "reduce_scatter");
     reduce_blocks(cpu, in.dtype(), out.raw() + begin * element, blocks, length, Reduce::sum);
   }
-  return {};
+  return done("reduce_scatter");
 }
 
 Pending MpiCommunicator::broadcast(Queue& queue, const Tensor& tensor, int root) {
   check_broadcast(*this, tensor, root);
   cpu_queue(*this, queue);
   if (size() > 1) group_.broadcast(Bytes(tensor.raw(), static_cast<std::size_t>(tensor.bytes())), root);
-  return {};
+  return done("broadcast");
 }
 
-Pending MpiCommunicator::send(Queue& queue, const Tensor& tensor, int to) {
-  check_peer(*this, "send", tensor, to);
+Pending MpiCommunicator::exchange(Queue& queue, std::span<const Message> sends,
+                                  std::span<const Message> receives) {
+  check_exchange(*this, sends, receives);
   cpu_queue(*this, queue);
-  for_each_piece(tensor.bytes(), [&](std::int64_t begin, int bytes) {
-    check_mpi(MPI_Send(tensor.raw() + begin, bytes, MPI_BYTE, to, kSendTag, group_.communicator()),
-              call_text(*this, "send", "MPI_Send"));
-  });
-  return {};
-}
-
-Pending MpiCommunicator::receive(Queue& queue, const Tensor& tensor, int from) {
-  check_peer(*this, "receive", tensor, from);
-  cpu_queue(*this, queue);
-  for_each_piece(tensor.bytes(), [&](std::int64_t begin, int bytes) {
-    MPI_Status status{};
-    check_mpi(MPI_Recv(tensor.raw() + begin, bytes, MPI_BYTE, from, kSendTag, group_.communicator(), &status),
-              call_text(*this, "receive", "MPI_Recv"));
-    int arrived = 0;
-    check_mpi(MPI_Get_count(&status, MPI_BYTE, &arrived), "MPI_Get_count");
-    require(arrived == bytes, "receive on communicator {} of {} bytes from rank {}: {} came", name(), bytes,
-            from, arrived);
-  });
-  return {};
+  return Pending(post_messages(*this, group_.communicator(), sends, receives), "exchange");
 }
 
 }  // namespace verne

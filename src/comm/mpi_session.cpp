@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <map>
 #include <optional>
 #include <set>
 #include <string_view>
@@ -15,6 +16,7 @@
 
 #include "mpi_check.hpp"
 #include "processors.hpp"
+#include "report_text.hpp"
 #include "verne/base/error.hpp"
 
 namespace verne {
@@ -45,27 +47,45 @@ std::vector<int> from_bytes(const std::string& bytes) {
   return values;
 }
 
-/// "0-3,8" of ascending numbers.
-std::string ranges_text(const std::vector<std::int64_t>& numbers) {
-  std::string text;
-  for (std::size_t i = 0; i < numbers.size();) {
-    std::size_t last = i;
-    while (last + 1 < numbers.size() && numbers[last + 1] == numbers[last] + 1) ++last;
-    text += fmt::format("{}{}", text.empty() ? "" : ",", numbers[i]);
-    if (last > i) text += fmt::format("-{}", numbers[last]);
-    i = last + 1;
-  }
-  return text;
-}
-
-const char* plural(std::size_t count) {
-  return count == 1 ? "" : "s";
+const char* plural(bool many) {
+  return many ? "s" : "";
 }
 
 /// What each rank tells of itself for the report.
 struct Place {
-  std::int64_t node_leader, threads, gpus, gpu_index, bound, online;
+  std::int64_t node_leader, threads, bound, online;
+  std::int64_t gpu_index;  ///< -1: none
 };
+
+/// Ranks of a node and their GPUs: "ranks 0-3, GPUs 0-3", or who shares which: "ranks 0,2 share GPU 0, rank 1
+/// has GPU 1". `places` and `addresses` are by rank of the world.
+std::string ranks_and_gpus(const std::vector<std::int64_t>& ranks, const std::vector<Place>& places,
+                           const std::vector<std::string>& addresses) {
+  std::map<std::string, std::vector<std::int64_t>> by_gpu;  // "" where a rank uses none
+  std::set<std::int64_t> indices;
+  for (const std::int64_t rank : ranks) {
+    const auto r = static_cast<std::size_t>(rank);
+    by_gpu[addresses[r]].push_back(rank);
+    if (!addresses[r].empty()) indices.insert(places[r].gpu_index);
+  }
+  std::vector<std::string> users;
+  bool shared = false;
+  std::size_t gpus = 0;
+  for (const auto& [address, who] : by_gpu) {
+    const std::int64_t index = places[static_cast<std::size_t>(who.front())].gpu_index;
+    const bool many = who.size() > 1;
+    gpus += !address.empty();
+    shared = shared || (many && !address.empty());
+    users.push_back(address.empty() ? fmt::format("rank{} {} without a GPU", plural(many), ranges_text(who))
+                    : many          ? fmt::format("ranks {} share GPU {}", ranges_text(who), index)
+                                    : fmt::format("rank {} has GPU {}", who.front(), index));
+  }
+  if (shared) return fmt::format("{}", fmt::join(users, ", "));
+  const std::string text = fmt::format("rank{} {}", plural(ranks.size() != 1), ranges_text(ranks));
+  if (gpus == 0) return text;
+  if (indices.size() < gpus) return text + ", a GPU each";
+  return fmt::format("{}, GPU{} {}", text, plural(gpus != 1), ranges_text({indices.begin(), indices.end()}));
+}
 
 }  // namespace
 
@@ -124,11 +144,7 @@ MpiSession::MpiSession() : host_(host_name()) {
   world_ = HostGroup(MPI_COMM_WORLD);
   check_launch(launcher_, world_);
   ending_ = HostGroup(MPI_COMM_WORLD);
-  ompi_communicator_t* node = nullptr;
-  check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank(), MPI_INFO_NULL, &node),
-            "MPI_Comm_split_type");
-  node_ = HostGroup(node);
-  check_mpi(MPI_Comm_free(&node), "MPI_Comm_free");
+  node_ = world_.split_by_node();
 
   const std::vector<int> own = allowed_processors();
   std::vector<std::vector<int>> all;
@@ -144,36 +160,45 @@ MpiSession::MpiSession() : host_(host_name()) {
 
 MpiSession::~MpiSession() = default;
 
-std::string MpiSession::report_line(int gpus) const {
-  const std::int64_t leader = node_.min(rank());
-  const Place place{leader, threads_, gpus, rank_in_node(), processors_bound_, processors_online_};
+int MpiSession::gpu_index(int gpus) const {
+  require(gpus > 0, "a GPU of a rank that sees none");
+  return rank_in_node() % gpus;
+}
+
+bool MpiSession::shares_gpus(const std::optional<GpuPlace>& gpu) const {
+  std::set<std::string> seen;
+  bool shared = false;
+  for (const std::string& address : node_.all_gather_text(gpu ? gpu->address : "")) {
+    shared = shared || (!address.empty() && !seen.insert(address).second);
+  }
+  return world_.max(std::int64_t{shared ? 1 : 0}) == 1;
+}
+
+std::string MpiSession::report_line(const std::optional<GpuPlace>& gpu) const {
+  const Place place{.node_leader = node_.min(rank()),
+                    .threads = threads_,
+                    .bound = processors_bound_,
+                    .online = processors_online_,
+                    .gpu_index = gpu ? gpu->index : -1};
   std::string bytes(sizeof(Place), '\0');
   std::memcpy(bytes.data(), &place, sizeof(Place));
-  const std::vector<std::string> places = world_.all_gather_text(bytes),
-                                 hosts = world_.all_gather_text(host_);
+  std::vector<Place> places;
+  for (const std::string& one : world_.all_gather_text(bytes))
+    std::memcpy(&places.emplace_back(), one.data(), sizeof(Place));
+  const std::vector<std::string> hosts = world_.all_gather_text(host_),
+                                 addresses = world_.all_gather_text(gpu ? gpu->address : "");
+  std::map<std::int64_t, std::vector<std::int64_t>> nodes;  // ranks by their node's first
+  for (std::int64_t r = 0; r < size(); ++r)
+    nodes[places[static_cast<std::size_t>(r)].node_leader].push_back(r);
   std::string text;
-  for (std::int64_t node = 0; node < size(); ++node) {
-    std::vector<std::int64_t> ranks, gpu_indices;
+  for (const auto& [leader, ranks] : nodes) {
     std::set<std::int64_t> threads;
-    Place last{};
-    for (std::int64_t r = 0; r < size(); ++r) {
-      Place one{};
-      std::memcpy(&one, places[static_cast<std::size_t>(r)].data(), sizeof(Place));
-      if (one.node_leader != node) continue;
-      last = one;
-      ranks.push_back(r);
-      threads.insert(one.threads);
-      if (one.gpus > 0) gpu_indices.push_back(one.gpu_index);
-    }
-    if (ranks.empty()) continue;
-    text += fmt::format("{}{}: rank{} {}", text.empty() ? "" : "\n", hosts[static_cast<std::size_t>(node)],
-                        plural(ranks.size()), ranges_text(ranks));
-    if (!gpu_indices.empty()) {
-      text += fmt::format(", GPU{} {}", plural(gpu_indices.size()), ranges_text(gpu_indices));
-    }
+    for (const std::int64_t r : ranks) threads.insert(places[static_cast<std::size_t>(r)].threads);
     const std::vector<std::int64_t> counts(threads.begin(), threads.end());
-    text += fmt::format(", {} thread{} a rank", ranges_text(counts),
-                        counts == std::vector<std::int64_t>{1} ? "" : "s");
+    const Place& last = places[static_cast<std::size_t>(ranks.back())];
+    text += fmt::format("{}{}: {}, {} thread{} a rank", text.empty() ? "" : "\n",
+                        hosts[static_cast<std::size_t>(leader)], ranks_and_gpus(ranks, places, addresses),
+                        ranges_text(counts), plural(counts != std::vector<std::int64_t>{1}));
     if (last.bound * 2 <= last.online) {
       text += fmt::format(" (bound to {} of {} processors; mpirun --bind-to none lifts that)", last.bound,
                           last.online);

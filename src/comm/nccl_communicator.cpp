@@ -70,7 +70,9 @@ NcclCommunicator::NcclCommunicator(std::string name, const HostGroup& group, con
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 1;
   config.commName = this->name().c_str();
-  const ncclResult_t result = ncclCommInitRankConfig(&communicator_, size(), id, rank(), &config);
+  ncclResult_t result = ncclSuccess;
+  group.collective("ncclCommInitRankConfig",
+                   [&] { result = ncclCommInitRankConfig(&communicator_, size(), id, rank(), &config); });
   if (result != ncclSuccess) {
     throw_system_error("ncclCommInitRankConfig of communicator {}, rank {} of {}, GPU {}: {}; {}",
                        this->name(), rank(), size(), device_, ncclGetErrorString(result),
@@ -106,13 +108,22 @@ void NcclCommunicator::check(int result, const char* operation) {
                      size(), device_, ncclGetErrorString(status), ncclGetLastError(communicator_));
 }
 
+std::string NcclCommunicator::fault() const {
+  ncclResult_t status = ncclSuccess;
+  if (const ncclResult_t asked = ncclCommGetAsyncError(communicator_, &status); asked != ncclSuccess)
+    status = asked;
+  if (status == ncclSuccess || status == ncclInProgress) return {};
+  return fmt::format("NCCL met an error in the background: {}; {}", ncclGetErrorString(status),
+                     ncclGetLastError(communicator_));
+}
+
 Pending NcclCommunicator::all_reduce(Queue& queue, const Tensor& tensor, Reduce reduce) {
   check_all_reduce(*this, tensor, reduce);
   CudaQueue& cuda = cuda_queue(queue);
   check(ncclAllReduce(tensor.raw(), tensor.raw(), size_of(tensor.count()), nccl_type(tensor.dtype()),
                       nccl_operation(reduce), communicator_, cuda.stream()),
         "ncclAllReduce");
-  return Pending(cuda.record());
+  return Pending(cuda.record(), "all_reduce");
 }
 
 Pending NcclCommunicator::all_gather(Queue& queue, const Tensor& out, const Tensor& in) {
@@ -121,7 +132,7 @@ Pending NcclCommunicator::all_gather(Queue& queue, const Tensor& out, const Tens
   check(ncclAllGather(in.raw(), out.raw(), size_of(in.count()), nccl_type(in.dtype()), communicator_,
                       cuda.stream()),
         "ncclAllGather");
-  return Pending(cuda.record());
+  return Pending(cuda.record(), "all_gather");
 }
 
 Pending NcclCommunicator::reduce_scatter(Queue& queue, const Tensor& out, const Tensor& in) {
@@ -130,7 +141,7 @@ Pending NcclCommunicator::reduce_scatter(Queue& queue, const Tensor& out, const 
   check(ncclReduceScatter(in.raw(), out.raw(), size_of(out.count()), nccl_type(in.dtype()), ncclSum,
                           communicator_, cuda.stream()),
         "ncclReduceScatter");
-  return Pending(cuda.record());
+  return Pending(cuda.record(), "reduce_scatter");
 }
 
 Pending NcclCommunicator::broadcast(Queue& queue, const Tensor& tensor, int root) {
@@ -139,25 +150,29 @@ Pending NcclCommunicator::broadcast(Queue& queue, const Tensor& tensor, int root
   check(ncclBroadcast(tensor.raw(), tensor.raw(), size_of(tensor.count()), nccl_type(tensor.dtype()), root,
                       communicator_, cuda.stream()),
         "ncclBroadcast");
-  return Pending(cuda.record());
+  return Pending(cuda.record(), "broadcast");
 }
 
-Pending NcclCommunicator::send(Queue& queue, const Tensor& tensor, int to) {
-  check_peer(*this, "send", tensor, to);
+// Sends and receives of no bytes are left out on both sides.
+Pending NcclCommunicator::exchange(Queue& queue, std::span<const Message> sends,
+                                   std::span<const Message> receives) {
+  check_exchange(*this, sends, receives);
   CudaQueue& cuda = cuda_queue(queue);
-  check(ncclSend(tensor.raw(), size_of(tensor.count()), nccl_type(tensor.dtype()), to, communicator_,
-                 cuda.stream()),
-        "ncclSend");
-  return Pending(cuda.record());
-}
-
-Pending NcclCommunicator::receive(Queue& queue, const Tensor& tensor, int from) {
-  check_peer(*this, "receive", tensor, from);
-  CudaQueue& cuda = cuda_queue(queue);
-  check(ncclRecv(tensor.raw(), size_of(tensor.count()), nccl_type(tensor.dtype()), from, communicator_,
-                 cuda.stream()),
-        "ncclRecv");
-  return Pending(cuda.record());
+  check(ncclGroupStart(), "ncclGroupStart");
+  ncclResult_t result = ncclSuccess;  // of the first call that fails; the group is closed all the same
+  for (const Message& message : receives) {
+    if (message.tensor.count() == 0 || result != ncclSuccess) continue;
+    result = ncclRecv(message.tensor.raw(), size_of(message.tensor.bytes()), ncclUint8, message.peer,
+                      communicator_, cuda.stream());
+  }
+  for (const Message& message : sends) {
+    if (message.tensor.count() == 0 || result != ncclSuccess) continue;
+    result = ncclSend(message.tensor.raw(), size_of(message.tensor.bytes()), ncclUint8, message.peer,
+                      communicator_, cuda.stream());
+  }
+  const ncclResult_t closed = ncclGroupEnd();
+  check(result != ncclSuccess ? result : closed, "exchange (ncclSend, ncclRecv)");
+  return Pending(cuda.record(), "exchange");
 }
 
 }  // namespace verne

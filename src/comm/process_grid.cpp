@@ -134,12 +134,25 @@ int ProcessGrid::expert_data_size() const {
   return ranks_ / (sizes_.pipeline * sizes_.expert_tensor * sizes_.expert);
 }
 
+int ProcessGrid::context_colour() const {
+  return tensor() + sizes_.tensor * (data() + sizes_.data * pipeline());
+}
+
 int ProcessGrid::data_colour() const {
   return tensor() + sizes_.tensor * (context() + sizes_.context * pipeline());
 }
 
 int ProcessGrid::data_context_colour() const {
   return tensor() + sizes_.tensor * pipeline();
+}
+
+int ProcessGrid::pipeline_colour() const {
+  return rank_ % (sizes_.tensor * sizes_.context * sizes_.data);
+}
+
+// The first stage's ranks are numbered below those of the stages between.
+int ProcessGrid::embedding_colour() const {
+  return is_first_stage() || is_last_stage() ? pipeline_colour() : rank_;
 }
 
 std::string ProcessGrid::text() const {

@@ -4,7 +4,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <string>
 
 #include "verne/base/error.hpp"
@@ -50,6 +52,19 @@ void* map_shared(const HostGroup& node, std::int64_t bytes) {
 
 }  // namespace
 
+void ProgressSlot::tell_operation(std::string_view operation) {
+  std::array<std::uint64_t, 5> words{};
+  std::memcpy(words.data(), operation.data(), std::min(operation.size(), sizeof(words)));
+  for (std::size_t i = 0; i < words.size(); ++i) text_[i].store(words[i], std::memory_order_relaxed);
+}
+
+std::string ProgressSlot::operation() const {
+  std::array<std::uint64_t, 5> words{};
+  for (std::size_t i = 0; i < words.size(); ++i) words[i] = text_[i].load(std::memory_order_relaxed);
+  const std::string_view text(reinterpret_cast<const char*>(words.data()), sizeof(words));
+  return std::string(text.substr(0, text.find('\0')));
+}
+
 ProgressBoard::ProgressBoard(const HostGroup& node, int world_rank) {
   constexpr std::int64_t kRowBytes = kSlots * static_cast<std::int64_t>(sizeof(ProgressSlot));
   void* memory = node.size() > 1 ? map_shared(node, node.size() * kRowBytes) : nullptr;
@@ -73,16 +88,17 @@ std::span<ProgressSlot> ProgressBoard::own() {
   return slots_.subspan(own_row_ * static_cast<std::size_t>(kSlots), static_cast<std::size_t>(kSlots));
 }
 
-std::optional<std::int64_t> ProgressBoard::arrived(std::int64_t world_rank, std::uint64_t key) const {
+std::optional<ProgressBoard::Arrival> ProgressBoard::arrival(std::int64_t world_rank,
+                                                             std::uint64_t key) const {
   for (std::size_t row = 0; row < world_ranks_.size(); ++row) {
     if (world_ranks_[row] != world_rank) continue;
     const auto slots =
         slots_.subspan(row * static_cast<std::size_t>(kSlots), static_cast<std::size_t>(kSlots));
     for (const ProgressSlot& slot : slots) {
       if (slot.key.load(std::memory_order_acquire) == key)
-        return slot.arrived.load(std::memory_order_acquire);
+        return Arrival{slot.arrived.load(std::memory_order_acquire), slot.operation()};
     }
-    return 0;
+    return Arrival{};
   }
   return std::nullopt;
 }

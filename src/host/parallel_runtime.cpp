@@ -39,19 +39,18 @@ void ParallelRuntime::connect(const HostGroup& world, const ModelConfig& model, 
   const ProcessGrid& grid = layout_.grid;
   first_copy_ = first_copy_of(grid, model);
   const auto make = [&](const char* name, const HostGroup& group) {
-    return make_communicator(name, group, compute(), link, watchdog);
+    return make_communicator(name, group, compute(), watchdog, link);
   };
   const HostGroup tensor = world.split(grid.tensor_colour(), world.rank());
   const HostGroup pipeline = world.split(grid.pipeline_colour(), world.rank());
+  const HostGroup embedding = world.split(grid.embedding_colour(), world.rank());
   world_ = make("world", world);
   tensor_ = make("tensor", tensor);
   context_ = make("context", world.split(grid.context_colour(), world.rank()));
   data_ = make("data", world.split(grid.data_context_colour(), world.rank()));
   down_ = make("down", pipeline);
   up_ = make("up", pipeline);
-  // All ranks take part in a split; stages between the ends get a group that they have no use for.
-  const HostGroup ends = pipeline.split(ties_stages(grid) ? 0 : 1, pipeline.rank());
-  if (ties_stages(grid)) embedding_ = make("embedding", ends);
+  if (embedding.size() > 1) embedding_ = make("embedding", embedding);
   if (const int replicas = kv_replicas_of(model, grid.sizes().tensor); replicas > 1)
     kv_replicas_ = make("kv_replicas", tensor.split(grid.tensor() / replicas, tensor.rank()));
 }

@@ -1,6 +1,7 @@
 #include "verne/tensor/cuda_queue.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -136,6 +137,13 @@ std::string CudaQueue::device_name(int device) {
   cudaDeviceProp properties{};
   check_cuda(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
   return properties.name;
+}
+
+std::string CudaQueue::device_address(int device) {
+  std::array<char, 32> address{};
+  check_cuda(cudaDeviceGetPCIBusId(address.data(), static_cast<int>(address.size()), device),
+             "cudaDeviceGetPCIBusId");
+  return address.data();
 }
 
 CudaQueue::DeviceMemory CudaQueue::device_memory(int device) {

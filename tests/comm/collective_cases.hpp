@@ -92,6 +92,12 @@ std::vector<T> downloaded(Queue& queue, const Tensor& tensor) {
   return values;
 }
 
+/// What rank `from` sends to rank `to` as their message number `k`.
+template <class T>
+std::vector<T> message(int from, int to, int k, std::int64_t count) {
+  return input<T>(100 * from + to, count, static_cast<std::uint64_t>(1000 + k));
+}
+
 /// Equal to the last bit.
 template <class T>
 void expect_same(const std::vector<T>& got, const std::vector<T>& expected, const char* what) {
@@ -99,6 +105,99 @@ void expect_same(const std::vector<T>& got, const std::vector<T>& expected, cons
   for (std::size_t i = 0; i < got.size(); ++i) {
     ASSERT_EQ(std::memcmp(&got[i], &expected[i], sizeof(T)), 0)
         << what << " of " << got.size() << ", element " << i;
+  }
+}
+
+// What a backend must do that moves values or adds them in rank order, on `count` elements a rank.
+
+template <class T>
+void expect_all_reduce(Communicator& communicator, Queue& queue, std::int64_t count) {
+  for (const Reduce reduce : {Reduce::sum, Reduce::max}) {
+    if (std::is_integral_v<T> && reduce == Reduce::sum) continue;
+    const Buffer buffer = uploaded(queue, input<T>(communicator.rank(), count, 1));
+    communicator.all_reduce(queue, buffer.tensor(), reduce).wait(queue);
+    expect_same(downloaded<T>(queue, buffer.tensor()),
+                narrow<T>(reduced<T>(communicator.size(), count, 1, reduce)), "all_reduce");
+  }
+}
+
+template <class T>
+void expect_all_gather(Communicator& communicator, Queue& queue, std::int64_t count) {
+  std::vector<T> expected;
+  for (int r = 0; r < communicator.size(); ++r) {
+    const std::vector<T> part = input<T>(r, count, 2);
+    expected.insert(expected.end(), part.begin(), part.end());
+  }
+  const Buffer in = uploaded(queue, input<T>(communicator.rank(), count, 2));
+  const Buffer out = poisoned<T>(queue, count * communicator.size());
+  communicator.all_gather(queue, out.tensor(), in.tensor()).wait(queue);
+  expect_same(downloaded<T>(queue, out.tensor()), expected, "all_gather");
+
+  const Buffer whole = poisoned<T>(queue, count * communicator.size());
+  const Tensor own = whole.tensor().rows(communicator.rank() * count, count);
+  if (count > 0) queue.copy(own, in.tensor());
+  communicator.all_gather(queue, whole.tensor(), own).wait(queue);
+  expect_same(downloaded<T>(queue, whole.tensor()), expected, "all_gather in place");
+}
+
+template <class T>
+void expect_reduce_scatter(Communicator& communicator, Queue& queue, std::int64_t count) {
+  const int rank = communicator.rank(), size = communicator.size();
+  if (std::is_integral_v<T>) {
+    const Buffer buffer = uploaded(queue, input<T>(0, size, 3));
+    const Tensor own = buffer.tensor().rows(rank, 1);
+    EXPECT_THROW(communicator.reduce_scatter(queue, own, buffer.tensor()).wait(queue), InternalError);
+    return;
+  }
+  const auto whole = narrow<T>(reduced<T>(size, count * size, 3, Reduce::sum));
+  const std::vector<T> expected(whole.begin() + rank * count, whole.begin() + (rank + 1) * count);
+  const std::vector<T> values = input<T>(rank, count * size, 3);
+  const Buffer in = uploaded(queue, values);
+  const Buffer out = poisoned<T>(queue, count);
+  communicator.reduce_scatter(queue, out.tensor(), in.tensor()).wait(queue);
+  expect_same(downloaded<T>(queue, out.tensor()), expected, "reduce_scatter");
+  expect_same(downloaded<T>(queue, in.tensor()), values, "reduce_scatter's input");
+
+  const Tensor own = in.tensor().rows(rank * count, count);
+  communicator.reduce_scatter(queue, own, in.tensor()).wait(queue);
+  expect_same(downloaded<T>(queue, own), expected, "reduce_scatter in place");
+}
+
+template <class T>
+void expect_broadcast(Communicator& communicator, Queue& queue, std::int64_t count) {
+  for (int root = 0; root < communicator.size(); ++root) {
+    const Buffer buffer = uploaded(queue, input<T>(communicator.rank(), count, 4));
+    communicator.broadcast(queue, buffer.tensor(), root).wait(queue);
+    expect_same(downloaded<T>(queue, buffer.tensor()), input<T>(root, count, 4), "broadcast");
+  }
+}
+
+/// Every rank sends every other one two messages of different lengths in one call and a third in another, and
+/// receives as many, before it waits for anything.
+template <class T>
+void expect_exchange_with_all(Communicator& communicator, Queue& queue, std::int64_t count) {
+  std::vector<Buffer> out, in;
+  std::vector<Communicator::Message> sends[2], receives[2];
+  const int rank = communicator.rank();
+  const auto length = [&](int k) { return count + 3 * k; };
+  for (int peer = 0; peer < communicator.size(); ++peer) {
+    if (peer == rank) continue;
+    for (int k = 0; k < 3; ++k) {
+      out.push_back(uploaded(queue, message<T>(rank, peer, k, length(k))));
+      in.push_back(poisoned<T>(queue, length(k)));
+      sends[k / 2].push_back({out.back().tensor(), peer});
+      receives[k / 2].push_back({in.back().tensor(), peer});
+    }
+  }
+  Pending first = communicator.exchange(queue, sends[0], receives[0]);
+  Pending second = communicator.exchange(queue, sends[1], receives[1]);
+  second.wait(queue);
+  first.wait(queue);
+  auto arrived = in.begin();
+  for (int peer = 0; peer < communicator.size(); ++peer) {
+    if (peer == rank) continue;
+    for (int k = 0; k < 3; ++k, ++arrived)
+      expect_same(downloaded<T>(queue, arrived->tensor()), message<T>(peer, rank, k, length(k)), "exchange");
   }
 }
 

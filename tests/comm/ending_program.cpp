@@ -1,7 +1,7 @@
-// Ends in the way that its argument names; started under mpirun by failure_test, watchdog_test and
-// mpi_session_test.
+// Ends in the way that its argument names; started under mpirun by failure_test and mpi_session_test.
 #include <chrono>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -14,20 +14,27 @@
 namespace verne {
 namespace {
 
-ExitCode hang(const MpiSession& session) {
-  constexpr double kLimitSeconds = 2;
-  Watchdog watchdog(session, kLimitSeconds);
-  CpuQueue queue;
-  const auto data = make_communicator("data", session.world(), queue, &watchdog);
-  Buffer buffer(queue, DType::f32, {4}, MemoryKind::scratch);
-  queue.zero(buffer.tensor());
-  data->all_reduce(queue, buffer.tensor(), Reduce::sum);
-  if (session.rank() == 1) std::this_thread::sleep_for(std::chrono::seconds(60));
-  data->broadcast(queue, buffer.tensor(), 1);
-  return ExitCode::done;
+/// A message for the next rank that nobody waits for.
+Pending post_nowhere(const MpiSession& session, Communicator& data, Queue& queue, const Buffer& buffer) {
+  const Communicator::Message message{buffer.tensor(), (session.rank() + 1) % session.size()};
+  return data.exchange(queue, {}, std::span(&message, 1));
 }
 
-ExitCode end(const MpiSession& session, const std::string& how) {
+/// Where each rank runs: "where 2" on a node of two GPUs, "where each" with a GPU of its own shown to each.
+void print_where(const MpiSession& session, const std::string& gpus) {
+  std::optional<GpuPlace> gpu;
+  if (gpus == "each") {
+    gpu = GpuPlace{.index = 0, .address = fmt::format("0000:0{}:00.0", session.rank())};
+  } else if (gpus != "none") {
+    const int index = session.gpu_index(std::stoi(gpus));
+    gpu = GpuPlace{.index = index, .address = fmt::format("0000:0{}:00.0", index)};
+  }
+  const std::string text = session.report_line(gpu);
+  const bool shared = session.shares_gpus(gpu);
+  if (session.rank() == session.size() - 1) fmt::print("{}\n{}\n", text, shared ? "shared" : "not shared");
+}
+
+ExitCode end(const MpiSession& session, const std::string& how, const std::string& more) {
   const bool last = session.rank() == session.size() - 1;
   if (how == "done") return ExitCode::done;
   if (how == "requeue") return ExitCode::requeue;
@@ -49,10 +56,19 @@ ExitCode end(const MpiSession& session, const std::string& how) {
     if (last) throw SystemError("late trouble");
     return ExitCode::done;
   }
-  if (how == "hang") return hang(session);
+  if (how == "drop-exchange" || how == "error-beside-exchange") {
+    CpuQueue queue;
+    const auto data = make_communicator("data", session.world(), queue);
+    const Buffer buffer(queue, DType::f32, {4}, MemoryKind::scratch);
+    if (last) {
+      const Pending pending = post_nowhere(session, *data, queue, buffer);
+      if (how == "error-beside-exchange") throw UserError("shard 7 cannot be read");
+    }
+    session.world().barrier();
+    return ExitCode::done;
+  }
   if (how == "where") {
-    const std::string text = session.report_line(1);
-    if (session.rank() == 0) std::puts(text.c_str());
+    print_where(session, more);
     return ExitCode::done;
   }
   throw InternalError("no such end: " + how);
@@ -64,8 +80,8 @@ ExitCode end(const MpiSession& session, const std::string& how) {
 int main(int argc, char** argv) {
   try {
     const verne::MpiSession session;
-    return static_cast<int>(
-        verne::run_guarded(session, [&] { return verne::end(session, argc > 1 ? argv[1] : ""); }));
+    return static_cast<int>(verne::run_guarded(
+        session, [&] { return verne::end(session, argc > 1 ? argv[1] : "", argc > 2 ? argv[2] : ""); }));
   } catch (const verne::Error& error) {
     std::fprintf(stderr, "error: %s\n", error.what());
     return static_cast<int>(error.exit_code());

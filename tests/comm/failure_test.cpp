@@ -56,6 +56,22 @@ TEST(RunGuarded, ShowsErrorsThatDifferAndEndsWithTheFirstRanksCode) {
   EXPECT_THAT(result.output, ContainsRegex("error: rank 1 on [^ ]+ and 1 more rank: another\n"));
 }
 
+TEST(RunGuarded, AnErrorBesideAnExchangeInFlight) {
+  const ProgramResult result = run_ranks(2, "ending_program error-beside-exchange");
+  EXPECT_EQ(result.exit_code, 2) << result.output;
+  EXPECT_THAT(result.output, ContainsRegex("error: rank 1 on [^ ]+: shard 7 cannot be read"));
+  EXPECT_THAT(result.output, Not(HasSubstr("internal error")));
+  EXPECT_LT(result.seconds, kSoonSeconds);
+}
+
+TEST(RunGuarded, AnExchangeThatNobodyWaitsForEndsTheRun) {
+  const ProgramResult result = run_ranks(2, "ending_program drop-exchange");
+  EXPECT_NE(result.exit_code, 0) << result.output;
+  EXPECT_THAT(result.output,
+              HasSubstr("internal error: a pending exchange was destroyed before it was waited for"));
+  EXPECT_LT(result.seconds, kSoonSeconds);
+}
+
 TEST(RunGuarded, ReturnsTheBodysCode) {
   EXPECT_EQ(run_ranks(2, "ending_program requeue").exit_code, 75);
   const ProgramResult done = run_ranks(2, "ending_program done");

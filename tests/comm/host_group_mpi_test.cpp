@@ -1,11 +1,19 @@
 #include <gtest/gtest.h>
 #include <mpi.h>
 
+#include <cmath>
+#include <limits>
 #include <numeric>
+#include <optional>
+#include <regex>
 #include <string>
 #include <vector>
 
+#include "verne/base/error.hpp"
+#include "verne/comm/agree.hpp"
 #include "verne/comm/host_group.hpp"
+#include "verne/comm/mpi_session.hpp"
+#include "verne/comm/watchdog.hpp"
 
 namespace verne {
 namespace {
@@ -76,6 +84,117 @@ TEST_F(HostGroupTest, ExchangesBlocksOfAnySize) {
     expected.push_back(block(r, rank_));
   }
   EXPECT_EQ(world_.all_to_all(to), expected);
+}
+
+TEST_F(HostGroupTest, AMaximumWithANanIsNone) {
+  for (int holder = 0; holder < size_; ++holder) {
+    const double value = rank_ == holder ? std::numeric_limits<double>::quiet_NaN() : 1.0 * rank_;
+    EXPECT_TRUE(std::isnan(world_.max(value))) << holder;
+  }
+}
+
+/// What a call throws, without its line numbers.
+template <class Call>
+std::string error_of(Call&& call) {
+  try {
+    call();
+  } catch (const InternalError& error) {
+    return std::regex_replace(std::string(error.what()), std::regex(":[0-9]+"), ":N");
+  }
+  return "no error";
+}
+
+/// "rank 1", "ranks 1-3": all but the first.
+std::string others(int size) {
+  return size == 2 ? "rank 1" : "ranks 1-" + std::to_string(size - 1);
+}
+
+// All exchange one word a rank through the same call of MPI: without their tags they would take each other's
+// words for answers.
+TEST_F(HostGroupTest, FindsOutThatTwoAgreementsMet) {
+  if (size_ == 1) GTEST_SKIP() << "nobody to meet";
+  const HostGroup group = world_.split(0, rank_);
+  const std::int64_t one = 1;
+  const std::string head = "different host collectives met: ", at = " at comm/host_group_mpi_test.cpp:N on ";
+  // Rank 0 calls the first, the others the second; not inside a macro, which is one place for both.
+  const auto meet = [&](auto&& first, auto&& second) {
+    return error_of([&] { rank_ == 0 ? first() : second(); });
+  };
+  std::string error = meet([&] { group.sum(one); }, [&] { group.max(one); });
+  EXPECT_EQ(error, head + "max number 1" + at + others(size_) + ", sum number 1" + at + "rank 0");
+  error = meet(
+      [&] {
+        group.min(one);  // the same call
+      },
+      [&] {
+        group.min(one);  // from another line
+      });
+  EXPECT_EQ(error.substr(0, head.size()), head);
+  error = meet([&] { group.barrier(); }, [&] { group.sum(one); });
+  EXPECT_EQ(error, head + "barrier number 3" + at + "rank 0, sum number 3" + at + others(size_));
+  error = meet([&] { group.all_gather(one); }, [&] { group.sum(0.5); });
+  EXPECT_EQ(error,
+            head + "all_gather number 4" + at + "rank 0, sum of doubles number 4" + at + others(size_));
+  error = meet([&] { agree_after(group, [] {}); }, [&] { group.sum(one); });
+  EXPECT_EQ(error.substr(0, head.size()), head);
+  // The group is as good as before.
+  EXPECT_EQ(group.sum(one), size_);
+}
+
+TEST_F(HostGroupTest, BarriersMeetWhereverTheyAre) {
+  if (rank_ == 0) {
+    world_.barrier();
+  } else {
+    world_.barrier();
+  }
+}
+
+TEST_F(HostGroupTest, SplitsByNode) {
+  const HostGroup node = world_.split_by_node();
+  EXPECT_EQ(node.size(), size_);  // tests run on one
+  EXPECT_EQ(node.rank(), rank_);
+}
+
+TEST_F(HostGroupTest, KnowsItsRanksInTheWorld) {
+  const HostGroup reversed = world_.split(0, -rank_);
+  std::vector<std::int64_t> expected;
+  for (int r = size_ - 1; r >= 0; --r) expected.push_back(r);
+  EXPECT_EQ(reversed.world_ranks(), expected);
+  const HostGroup pair = reversed.split(reversed.rank() % 2, reversed.rank());
+  EXPECT_EQ(pair.world_ranks()[static_cast<std::size_t>(pair.rank())], rank_);
+  EXPECT_EQ(HostGroup().world_ranks(), std::vector<std::int64_t>{0});
+}
+
+TEST_F(HostGroupTest, RunsAnotherLibrarysCollective) {
+  int ran = 0;
+  world_.collective("MPI_Barrier", [&] { ran += MPI_Barrier(MPI_COMM_WORLD) == MPI_SUCCESS; });
+  HostGroup().collective("nothing", [&] { ++ran; });
+  EXPECT_EQ(ran, 2);
+}
+
+// A session's groups meet one watchdog after another, and go before or after it; more groups than it has
+// places for come and go.
+TEST(WatchedHostGroups, OutliveTheirWatchdogs) {
+  const MpiSession session;
+  const HostGroup before = session.world().split(0, session.rank());
+  const std::int64_t size = session.size();
+  for (int round = 0; round < 2; ++round) {
+    std::optional<HostGroup> during;
+    {
+      const Watchdog watchdog(session, 100);
+      during = before.split(0, session.rank());
+      for (int i = 0; i < 300; ++i) {
+        const HostGroup passing = session.world().split(0, session.rank());
+        ASSERT_EQ(passing.sum(std::int64_t{i}), size * i);
+      }
+      EXPECT_EQ(before.sum(std::int64_t{1}), size);
+      EXPECT_EQ(during->sum(std::int64_t{2}), size * 2);
+      EXPECT_EQ(session.node().sum(std::int64_t{3}), size * 3);
+      EXPECT_THROW(Watchdog(session, 100), InternalError);
+    }
+    EXPECT_EQ(during->sum(std::int64_t{4}), size * 4);
+    EXPECT_EQ(before.all_gather_text("x"), std::vector<std::string>(static_cast<std::size_t>(size), "x"));
+  }
 }
 
 TEST_F(HostGroupTest, SplitsByColourInKeyOrder) {

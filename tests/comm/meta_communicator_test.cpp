@@ -14,21 +14,25 @@ TEST(MetaCommunicator, RecordsTheBytesOfRings) {
   MetaCommunicator data("data", 3, 8);
   const Buffer whole(queue, DType::f32, {8, 100}, MemoryKind::communication);
   const Buffer part(queue, DType::f32, {100}, MemoryKind::communication);
-  data.all_reduce(queue, whole.tensor(), Reduce::sum);
-  data.all_gather(queue, whole.tensor(), part.tensor());
-  data.reduce_scatter(queue, part.tensor(), whole.tensor());
-  data.reduce_scatter(queue, part.tensor(), whole.tensor());
-  data.broadcast(queue, part.tensor(), 7);
-  data.send(queue, part.tensor(), 4);
-  data.receive(queue, part.tensor(), 2);
+  data.all_reduce(queue, whole.tensor(), Reduce::sum).wait(queue);
+  data.all_gather(queue, whole.tensor(), part.tensor()).wait(queue);
+  data.reduce_scatter(queue, part.tensor(), whole.tensor()).wait(queue);
+  data.reduce_scatter(queue, part.tensor(), whole.tensor()).wait(queue);
+  data.broadcast(queue, part.tensor(), 7).wait(queue);
+  const Tensor half = part.tensor().rows(0, 50);
+  const std::vector<Communicator::Message> sends = {{half, 4}, {half, 2}},
+                                           receives = {{part.tensor(), 2}, {half, 1}};
+  data.exchange(queue, sends, receives).wait(queue);
+  data.exchange(queue, receives, {}).wait(queue);
+  data.exchange(queue, {}, {}).wait(queue);
   const auto bytes = [&](const char* operation) { return trace.operations().at(operation).cost.bytes; };
   EXPECT_EQ(bytes("AllReduce"), 2 * 3200 * 7 / 8.0);
   EXPECT_EQ(bytes("AllGather"), 3200 * 7 / 8.0);
   EXPECT_EQ(bytes("ReduceScatter"), 2 * 3200 * 7 / 8.0);
   EXPECT_EQ(trace.operations().at("ReduceScatter").calls, 2);
   EXPECT_EQ(bytes("Broadcast"), 400);
-  EXPECT_EQ(bytes("Send"), 400);
-  EXPECT_EQ(bytes("Receive"), 400);
+  EXPECT_EQ(bytes("Exchange"), 600 + 600);
+  EXPECT_EQ(trace.operations().at("Exchange").calls, 3);
 }
 
 TEST(MetaCommunicator, RecordsWhatThisRankReadsAndWrites) {
@@ -37,13 +41,13 @@ TEST(MetaCommunicator, RecordsWhatThisRankReadsAndWrites) {
   MetaCommunicator data("data", 3, 8);
   const Buffer whole(queue, DType::f32, {8, 100}, MemoryKind::communication);
   const Buffer part(queue, DType::f32, {100}, MemoryKind::communication);
-  data.all_reduce(queue, whole.tensor(), Reduce::max);
-  data.all_gather(queue, whole.tensor(), part.tensor());
-  data.reduce_scatter(queue, part.tensor(), whole.tensor());
-  data.broadcast(queue, part.tensor(), 7);
-  data.broadcast(queue, part.tensor(), 3);
-  data.send(queue, part.tensor(), 4);
-  data.receive(queue, part.tensor(), 2);
+  data.all_reduce(queue, whole.tensor(), Reduce::max).wait(queue);
+  data.all_gather(queue, whole.tensor(), part.tensor()).wait(queue);
+  data.reduce_scatter(queue, part.tensor(), whole.tensor()).wait(queue);
+  data.broadcast(queue, part.tensor(), 7).wait(queue);
+  data.broadcast(queue, part.tensor(), 3).wait(queue);
+  const std::vector<Communicator::Message> sends = {{part.tensor(), 4}}, receives = {{whole.tensor(), 2}};
+  data.exchange(queue, sends, receives).wait(queue);
   const auto text = [&](std::span<const Tensor> tensors) {
     std::string names;
     for (const Tensor& tensor : tensors) {
@@ -61,7 +65,7 @@ TEST(MetaCommunicator, RecordsWhatThisRankReadsAndWrites) {
   }
   EXPECT_THAT(found, ::testing::ElementsAre("AllReduce: whole -> whole", "AllGather: part -> whole",
                                             "ReduceScatter: whole -> part", "Broadcast:  -> part",
-                                            "Broadcast: part -> ", "Send: part -> ", "Receive:  -> part"));
+                                            "Broadcast: part -> ", "Exchange: part -> whole"));
 }
 
 TEST(MetaCommunicator, PendingOrdersItsConsumer) {
@@ -96,7 +100,9 @@ TEST(MetaCommunicator, ChecksItsArguments) {
   MetaQueue queue(trace, "compute");
   MetaCommunicator data("data", 0, 2);
   const Buffer buffer(queue, DType::f32, {8}, MemoryKind::communication);
-  EXPECT_THROW(data.all_gather(queue, buffer.tensor(), buffer.tensor()), InternalError);
+  EXPECT_THROW(data.all_gather(queue, buffer.tensor(), buffer.tensor()).wait(queue), InternalError);
+  const Communicator::Message self{buffer.tensor(), 0};
+  EXPECT_THROW(data.exchange(queue, {}, std::span(&self, 1)).wait(queue), InternalError);
   EXPECT_THROW(MetaCommunicator("data", 2, 2), InternalError);
 }
 

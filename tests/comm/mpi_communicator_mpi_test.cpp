@@ -5,7 +5,6 @@
 #include <memory>
 
 #include "collective_cases.hpp"
-#include "verne/base/hash.hpp"
 #include "verne/comm/make_communicator.hpp"
 #include "verne/comm/mpi_communicator.hpp"
 #include "verne/comm/mpi_session.hpp"
@@ -27,11 +26,6 @@ class MpiCommunicatorTest : public ::testing::Test {
 
   int rank() const { return session_.rank(); }
   int size() const { return session_.size(); }
-  void expect_equal_on_all_ranks(const Tensor& tensor) {
-    const auto bytes = std::span(tensor.raw(), static_cast<std::size_t>(tensor.bytes()));
-    const std::string own = hex64(xxh3(std::span<const std::byte>(bytes)));
-    for (const std::string& other : session_.world().all_gather_text(own)) EXPECT_EQ(other, own);
-  }
 
   MpiSession session_;
   CpuQueue queue_{2};
@@ -43,91 +37,24 @@ using AllTypes = ::testing::Types<float, double, bf16, std::int32_t, std::uint8_
 TYPED_TEST_SUITE(MpiCommunicatorTest, AllTypes);
 
 TYPED_TEST(MpiCommunicatorTest, AllReduce) {
-  for (const Reduce reduce : {Reduce::sum, Reduce::max}) {
-    if (std::is_integral_v<TypeParam> && reduce == Reduce::sum) continue;
-    for (const std::int64_t count : kCounts) {
-      const Buffer buffer = uploaded(this->queue_, input<TypeParam>(this->rank(), count, 1));
-      this->communicator_->all_reduce(this->queue_, buffer.tensor(), reduce).wait(this->queue_);
-      expect_same(downloaded<TypeParam>(this->queue_, buffer.tensor()),
-                  narrow<TypeParam>(reduced<TypeParam>(this->size(), count, 1, reduce)), "all_reduce");
-      this->expect_equal_on_all_ranks(buffer.tensor());
-    }
-  }
+  for (const std::int64_t count : kCounts)
+    expect_all_reduce<TypeParam>(*this->communicator_, this->queue_, count);
 }
-
 TYPED_TEST(MpiCommunicatorTest, AllGatherApartAndInPlace) {
-  for (const std::int64_t count : kCounts) {
-    std::vector<TypeParam> expected;
-    for (int r = 0; r < this->size(); ++r) {
-      const auto part = input<TypeParam>(r, count, 2);
-      expected.insert(expected.end(), part.begin(), part.end());
-    }
-    const Buffer in = uploaded(this->queue_, input<TypeParam>(this->rank(), count, 2));
-    const Buffer out = poisoned<TypeParam>(this->queue_, count * this->size());
-    this->communicator_->all_gather(this->queue_, out.tensor(), in.tensor());
-    expect_same(downloaded<TypeParam>(this->queue_, out.tensor()), expected, "all_gather");
-
-    const Buffer whole = poisoned<TypeParam>(this->queue_, count * this->size());
-    const Tensor own = whole.tensor().rows(this->rank() * count, count);
-    if (count > 0) this->queue_.copy(own, in.tensor());
-    this->communicator_->all_gather(this->queue_, whole.tensor(), own);
-    expect_same(downloaded<TypeParam>(this->queue_, whole.tensor()), expected, "all_gather in place");
-  }
+  for (const std::int64_t count : kCounts)
+    expect_all_gather<TypeParam>(*this->communicator_, this->queue_, count);
 }
-
 TYPED_TEST(MpiCommunicatorTest, ReduceScatterApartAndInPlace) {
-  if (std::is_integral_v<TypeParam>) {
-    const Buffer buffer = uploaded(this->queue_, input<TypeParam>(0, this->size(), 3));
-    const Tensor own = buffer.tensor().rows(this->rank(), 1);
-    EXPECT_THROW(this->communicator_->reduce_scatter(this->queue_, own, buffer.tensor()), InternalError);
-    return;
-  }
-  for (const std::int64_t count : kCounts) {
-    const auto whole =
-        narrow<TypeParam>(reduced<TypeParam>(this->size(), count * this->size(), 3, Reduce::sum));
-    const std::vector<TypeParam> expected(whole.begin() + this->rank() * count,
-                                          whole.begin() + (this->rank() + 1) * count);
-    const auto values = input<TypeParam>(this->rank(), count * this->size(), 3);
-    const Buffer in = uploaded(this->queue_, values);
-    const Buffer out = poisoned<TypeParam>(this->queue_, count);
-    this->communicator_->reduce_scatter(this->queue_, out.tensor(), in.tensor());
-    expect_same(downloaded<TypeParam>(this->queue_, out.tensor()), expected, "reduce_scatter");
-    expect_same(downloaded<TypeParam>(this->queue_, in.tensor()), values, "reduce_scatter's input");
-
-    const Tensor own = in.tensor().rows(this->rank() * count, count);
-    this->communicator_->reduce_scatter(this->queue_, own, in.tensor());
-    expect_same(downloaded<TypeParam>(this->queue_, own), expected, "reduce_scatter in place");
-  }
+  for (const std::int64_t count : kCounts)
+    expect_reduce_scatter<TypeParam>(*this->communicator_, this->queue_, count);
 }
-
 TYPED_TEST(MpiCommunicatorTest, Broadcast) {
-  for (const std::int64_t count : kCounts) {
-    for (int root = 0; root < this->size(); ++root) {
-      const Buffer buffer = uploaded(this->queue_, input<TypeParam>(this->rank(), count, 4));
-      this->communicator_->broadcast(this->queue_, buffer.tensor(), root);
-      expect_same(downloaded<TypeParam>(this->queue_, buffer.tensor()), input<TypeParam>(root, count, 4),
-                  "broadcast");
-    }
-  }
+  for (const std::int64_t count : kCounts)
+    expect_broadcast<TypeParam>(*this->communicator_, this->queue_, count);
 }
-
-TYPED_TEST(MpiCommunicatorTest, SendsAlongARing) {
-  if (this->size() == 1) GTEST_SKIP() << "nobody to send to";
-  const int next = (this->rank() + 1) % this->size(),
-            previous = (this->rank() + this->size() - 1) % this->size();
-  for (const std::int64_t count : kCounts) {
-    const Buffer out = uploaded(this->queue_, input<TypeParam>(this->rank(), count, 5));
-    const Buffer in = poisoned<TypeParam>(this->queue_, count);
-    if (this->rank() == 0) {
-      this->communicator_->send(this->queue_, out.tensor(), next);
-      this->communicator_->receive(this->queue_, in.tensor(), previous);
-    } else {
-      this->communicator_->receive(this->queue_, in.tensor(), previous);
-      this->communicator_->send(this->queue_, out.tensor(), next);
-    }
-    expect_same(downloaded<TypeParam>(this->queue_, in.tensor()), input<TypeParam>(previous, count, 5),
-                "receive");
-  }
+TYPED_TEST(MpiCommunicatorTest, ExchangesWithAll) {
+  for (const std::int64_t count : kCounts)
+    expect_exchange_with_all<TypeParam>(*this->communicator_, this->queue_, count);
 }
 
 class MpiCommunicatorEdges : public MpiCommunicatorTest<float> {};
@@ -143,14 +70,14 @@ TEST_F(MpiCommunicatorEdges, LongTensorsGoInRounds) {
     return static_cast<float>(size() * (i % 1021) + 3 * size() * (size() - 1) / 2);
   };
   const Buffer buffer = uploaded(queue_, values);
-  communicator_->all_reduce(queue_, buffer.tensor(), Reduce::sum);
+  communicator_->all_reduce(queue_, buffer.tensor(), Reduce::sum).wait(queue_);
   const auto got = buffer.tensor().span<float>();
   for (std::int64_t i = 0; i < count; ++i) ASSERT_EQ(got[static_cast<std::size_t>(i)], sum_at(i)) << i;
 
   const std::int64_t part = count / size();
   const Buffer in = uploaded(queue_, std::vector<float>(values.begin(), values.begin() + part * size()));
   const Buffer out = poisoned<float>(queue_, part);
-  communicator_->reduce_scatter(queue_, out.tensor(), in.tensor());
+  communicator_->reduce_scatter(queue_, out.tensor(), in.tensor()).wait(queue_);
   for (std::int64_t i = 0; i < part; ++i) {
     ASSERT_EQ(out.tensor().span<float>()[static_cast<std::size_t>(i)], sum_at(rank() * part + i)) << i;
   }
@@ -161,7 +88,7 @@ TEST_F(MpiCommunicatorEdges, ANanOnOneRankIsTheMaximum) {
     const float value =
         rank() == holder ? std::numeric_limits<float>::quiet_NaN() : static_cast<float>(rank());
     const Buffer buffer = uploaded(queue_, std::vector<float>{value, -1.0f - static_cast<float>(rank())});
-    communicator_->all_reduce(queue_, buffer.tensor(), Reduce::max);
+    communicator_->all_reduce(queue_, buffer.tensor(), Reduce::max).wait(queue_);
     const auto got = downloaded<float>(queue_, buffer.tensor());
     EXPECT_TRUE(std::isnan(got[0])) << holder;
     EXPECT_EQ(got[1], -1.0f);
@@ -171,14 +98,74 @@ TEST_F(MpiCommunicatorEdges, ANanOnOneRankIsTheMaximum) {
 TEST_F(MpiCommunicatorEdges, RefusesArgumentsThatDoNotFit) {
   const Buffer buffer = uploaded(queue_, std::vector<float>(12));
   const Tensor whole = buffer.tensor();
-  EXPECT_THROW(communicator_->all_gather(queue_, whole.rows(0, 11), whole.rows(0, 12)), InternalError);
-  EXPECT_THROW(communicator_->reduce_scatter(queue_, whole.rows(0, 5), whole.rows(0, 12)), InternalError);
-  EXPECT_THROW(communicator_->broadcast(queue_, whole, size()), InternalError);
-  EXPECT_THROW(communicator_->send(queue_, whole, rank()), InternalError);
-  EXPECT_THROW(communicator_->all_reduce(queue_, whole.view({3, 4}).columns(0, 2), Reduce::sum),
+  EXPECT_THROW(communicator_->all_gather(queue_, whole.rows(0, 11), whole.rows(0, 12)).wait(queue_),
                InternalError);
+  EXPECT_THROW(communicator_->reduce_scatter(queue_, whole.rows(0, 5), whole.rows(0, 12)).wait(queue_),
+               InternalError);
+  EXPECT_THROW(communicator_->broadcast(queue_, whole, size()).wait(queue_), InternalError);
+  const Tensor strided = whole.view({3, 4}).columns(0, 2);
+  EXPECT_THROW(communicator_->all_reduce(queue_, strided, Reduce::sum).wait(queue_), InternalError);
+  const int next = (rank() + 1) % size();
+  for (const Communicator::Message& wrong :
+       {Communicator::Message{whole, rank()}, Communicator::Message{whole, -1},
+        Communicator::Message{whole, size()}, Communicator::Message{strided, next}}) {
+    EXPECT_THROW(communicator_->exchange(queue_, std::span(&wrong, 1), {}).wait(queue_), InternalError);
+    EXPECT_THROW(communicator_->exchange(queue_, {}, std::span(&wrong, 1)).wait(queue_), InternalError);
+  }
   const Buffer integers = uploaded(queue_, std::vector<std::int32_t>(12));
-  EXPECT_THROW(communicator_->all_reduce(queue_, integers.tensor(), Reduce::sum), InternalError);
+  EXPECT_THROW(communicator_->all_reduce(queue_, integers.tensor(), Reduce::sum).wait(queue_), InternalError);
+}
+
+// The first rank posts its receives, larger than MPI sends ahead, before anybody sends; a call that waited
+// would wait for ever.
+TEST_F(MpiCommunicatorEdges, AnExchangeDoesNotWaitForTheOtherSide) {
+  if (size() == 1) GTEST_SKIP() << "nobody to exchange with";
+  constexpr std::int64_t kCount = 1 << 20;
+  const int last = size() - 1;
+  const std::vector<float> values = input<float>(last, kCount, 6);
+  const Buffer buffer = rank() == last ? uploaded(queue_, values) : poisoned<float>(queue_, kCount);
+  const Communicator::Message message{buffer.tensor(), rank() == last ? 0 : last};
+  if (rank() == 0) {
+    Pending pending = communicator_->exchange(queue_, {}, std::span(&message, 1));
+    EXPECT_FALSE(pending.passed());
+    session_.world().barrier();
+    pending.wait_on_host();
+    EXPECT_TRUE(pending.passed());
+    expect_same(downloaded<float>(queue_, buffer.tensor()), values, "exchange");
+  } else {
+    session_.world().barrier();
+    if (rank() == last) communicator_->exchange(queue_, std::span(&message, 1), {}).wait(queue_);
+  }
+}
+
+TEST_F(MpiCommunicatorEdges, AnExchangeOfNothingIsDone) {
+  Pending pending = communicator_->exchange(queue_, {}, {});
+  EXPECT_TRUE(pending.passed());
+  pending.wait(queue_);
+}
+
+TEST_F(MpiCommunicatorEdges, AMessageIsAsLongAsTheTensorForIt) {
+  if (size() == 1) GTEST_SKIP() << "nobody to exchange with";
+  for (const std::int64_t expected : {5, 2}) {
+    const Buffer buffer = uploaded(queue_, std::vector<float>(5));
+    if (rank() == 1) {
+      const Communicator::Message three{buffer.tensor().rows(0, 3), 0};
+      communicator_->exchange(queue_, std::span(&three, 1), {}).wait(queue_);
+    } else if (rank() == 0) {
+      const Communicator::Message other{buffer.tensor().rows(0, expected), 1};
+      Pending pending = communicator_->exchange(queue_, {}, std::span(&other, 1));
+      std::string message;
+      try {
+        pending.wait(queue_);
+      } catch (const InternalError& error) {
+        message = error.what();
+      }
+      EXPECT_EQ(message, expected == 5
+                             ? "exchange on communicator data: 12 bytes came from rank 1, expected 20"
+                             : "exchange on communicator data: a message is longer than the tensor "
+                               "that receives it");
+    }
+  }
 }
 
 // Groups of neighbours and of every other rank at once, as in a tensor × data layout.
@@ -188,11 +175,11 @@ TEST_F(MpiCommunicatorEdges, GroupsDoNotMixTheirMessages) {
   const auto tensor = make_communicator("tensor", tensor_ranks, queue_, &watchdog_);
   const auto data = make_communicator("data", data_ranks, queue_, &watchdog_);
   const Buffer buffer = uploaded(queue_, std::vector<float>{static_cast<float>(1 << rank())});
-  tensor->all_reduce(queue_, buffer.tensor(), Reduce::sum);
+  tensor->all_reduce(queue_, buffer.tensor(), Reduce::sum).wait(queue_);
   const int pair = rank() / 2 * 2;
   const int pair_bits = (1 << pair) + (pair + 1 < size() ? 1 << (pair + 1) : 0);
   EXPECT_EQ(buffer.tensor().span<float>()[0], static_cast<float>(pair_bits));
-  data->all_reduce(queue_, buffer.tensor(), Reduce::sum);
+  data->all_reduce(queue_, buffer.tensor(), Reduce::sum).wait(queue_);
   EXPECT_EQ(buffer.tensor().span<float>()[0], static_cast<float>((1 << size()) - 1));
 }
 

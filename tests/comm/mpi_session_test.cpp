@@ -18,13 +18,31 @@ using testing::run_ranks;
 const std::string kProgram = VERNE_PROGRAMS_DIR "/ending_program";
 
 TEST(MpiSession, SaysWhoRunsWhere) {
-  EXPECT_THAT(run_ranks(3, "ending_program where").output,
-              ContainsRegex("^[^ ]+: ranks 0-2, GPUs 0-2, [0-9]+ threads? a rank"));
-  EXPECT_THAT(run_ranks(1, "ending_program where").output, ContainsRegex("^[^ ]+: rank 0, GPU 0, "));
+  EXPECT_THAT(run_ranks(3, "ending_program where 4").output,
+              ContainsRegex("^[^ ]+: ranks 0-2, GPUs 0-2, [0-9]+ threads? a rank.*\nnot shared\n$"));
+  EXPECT_THAT(run_ranks(1, "ending_program where 1").output,
+              ContainsRegex("^[^ ]+: rank 0, GPU 0, .*\nnot shared\n$"));
+  EXPECT_THAT(run_ranks(2, "ending_program where none").output,
+              ContainsRegex("^[^ ]+: ranks 0-1, [0-9]+ threads? a rank.*\nnot shared\n$"));
+}
+
+TEST(MpiSession, SaysWhoSharesAGpu) {
+  EXPECT_THAT(run_ranks(4, "ending_program where 1").output,
+              ContainsRegex("^[^ ]+: ranks 0-3 share GPU 0, [0-9]+ threads? a rank.*\nshared\n$"));
+  EXPECT_THAT(run_ranks(4, "ending_program where 2").output,
+              ContainsRegex("^[^ ]+: ranks 0,2 share GPU 0, ranks 1,3 share GPU 1, .*\nshared\n$"));
+  EXPECT_THAT(run_ranks(3, "ending_program where 2").output,
+              ContainsRegex("^[^ ]+: ranks 0,2 share GPU 0, rank 1 has GPU 1, .*\nshared\n$"));
+}
+
+// As a launcher does that shows each rank one GPU: all are number 0, and none is shared.
+TEST(MpiSession, TellsGpusApartByTheirAddress) {
+  EXPECT_THAT(run_ranks(3, "ending_program where each").output,
+              ContainsRegex("^[^ ]+: ranks 0-2, a GPU each, .*\nnot shared\n$"));
 }
 
 TEST(MpiSession, WorksWithoutALauncher) {
-  const ProgramResult result = run_command(kProgram + " where");
+  const ProgramResult result = run_command(kProgram + " where 1");
   EXPECT_EQ(result.exit_code, 0) << result.output;
   EXPECT_THAT(result.output, ContainsRegex("^[^ ]+: rank 0, GPU 0, "));
 }

@@ -1,4 +1,5 @@
-// NCCL's collectives against the ones of MPI and against sums in double, on as many GPUs as ranks.
+// NCCL's collectives against those of MPI, on as many GPUs as ranks; and the collectives of ranks that share
+// GPUs, on any number of them.
 #include <gtest/gtest.h>
 #include <mpi.h>
 
@@ -30,10 +31,10 @@ class NcclTest : public ::testing::Test {
     if (session_.size() < 2) GTEST_SKIP() << "NCCL is used between two ranks or more";
     const int gpus = CudaQueue::device_count();
     if (session_.world().min(std::int64_t{gpus}) <
-        session_.node().max(std::int64_t{session_.rank_in_node() + 1})) {
+        session_.world().max(std::int64_t{session_.node().size()})) {
       GTEST_SKIP() << gpus << " GPUs, fewer than ranks";
     }
-    queue_ = std::make_unique<CudaQueue>(session_.rank_in_node());
+    queue_ = std::make_unique<CudaQueue>(session_.gpu_index(gpus));
     nccl_ = make_communicator("data", session_.world(), *queue_, &watchdog_);
     mpi_ = make_communicator("data", session_.world(), host_queue_, &watchdog_);
   }
@@ -76,7 +77,7 @@ TYPED_TEST(NcclTest, Reductions) {
       const std::vector<T> values = input<T>(this->rank(), count, 1);
       const Buffer device = uploaded(*this->queue_, values), host = uploaded(this->host_queue_, values);
       this->nccl_->all_reduce(*this->queue_, device.tensor(), reduce).wait(*this->queue_);
-      this->mpi_->all_reduce(this->host_queue_, host.tensor(), reduce);
+      this->mpi_->all_reduce(this->host_queue_, host.tensor(), reduce).wait(this->host_queue_);
       const auto got = downloaded<T>(*this->queue_, device.tensor());
       const auto expected = downloaded<T>(this->host_queue_, host.tensor());
       reduce == Reduce::max ? expect_same(got, expected, "max") : this->expect_close(got, expected);
@@ -86,48 +87,82 @@ TYPED_TEST(NcclTest, Reductions) {
     const std::vector<T> values = input<T>(this->rank(), count * this->size(), 2);
     const Buffer in = uploaded(*this->queue_, values), host_in = uploaded(this->host_queue_, values);
     const Buffer out = poisoned<T>(*this->queue_, count), host_out = poisoned<T>(this->host_queue_, count);
-    this->nccl_->reduce_scatter(*this->queue_, out.tensor(), in.tensor());
-    this->mpi_->reduce_scatter(this->host_queue_, host_out.tensor(), host_in.tensor());
+    this->nccl_->reduce_scatter(*this->queue_, out.tensor(), in.tensor()).wait(*this->queue_);
+    this->mpi_->reduce_scatter(this->host_queue_, host_out.tensor(), host_in.tensor())
+        .wait(this->host_queue_);
     const auto expected = downloaded<T>(this->host_queue_, host_out.tensor());
     this->expect_close(downloaded<T>(*this->queue_, out.tensor()), expected);
     const Tensor own = in.tensor().rows(this->rank() * count, count);
-    this->nccl_->reduce_scatter(*this->queue_, own, in.tensor());
+    this->nccl_->reduce_scatter(*this->queue_, own, in.tensor()).wait(*this->queue_);
     this->expect_close(downloaded<T>(*this->queue_, own), expected);
   }
 }
 
 TYPED_TEST(NcclTest, Copies) {
-  using T = TypeParam;
   for (const std::int64_t count : kCounts) {
-    std::vector<T> expected;
-    for (int r = 0; r < this->size(); ++r) {
-      const auto part = input<T>(r, count, 3);
-      expected.insert(expected.end(), part.begin(), part.end());
-    }
-    const Buffer in = uploaded(*this->queue_, input<T>(this->rank(), count, 3));
-    const Buffer out = poisoned<T>(*this->queue_, count * this->size());
-    this->nccl_->all_gather(*this->queue_, out.tensor(), in.tensor());
-    expect_same(downloaded<T>(*this->queue_, out.tensor()), expected, "all_gather");
-
-    const Buffer whole = poisoned<T>(*this->queue_, count * this->size());
-    const Tensor own = whole.tensor().rows(this->rank() * count, count);
-    this->queue_->copy(own, in.tensor());
-    this->nccl_->all_gather(*this->queue_, whole.tensor(), own);
-    expect_same(downloaded<T>(*this->queue_, whole.tensor()), expected, "all_gather in place");
-
-    for (int root = 0; root < this->size(); ++root) {
-      const Buffer buffer = uploaded(*this->queue_, input<T>(this->rank(), count, 4));
-      this->nccl_->broadcast(*this->queue_, buffer.tensor(), root);
-      expect_same(downloaded<T>(*this->queue_, buffer.tensor()), input<T>(root, count, 4), "broadcast");
-    }
-    const Buffer received = poisoned<T>(*this->queue_, count);
-    const int last = this->size() - 1;
-    if (this->rank() == 0) this->nccl_->send(*this->queue_, in.tensor(), last);
-    if (this->rank() == last) {
-      this->nccl_->receive(*this->queue_, received.tensor(), 0);
-      expect_same(downloaded<T>(*this->queue_, received.tensor()), input<T>(0, count, 3), "receive");
-    }
+    expect_all_gather<TypeParam>(*this->nccl_, *this->queue_, count);
+    expect_broadcast<TypeParam>(*this->nccl_, *this->queue_, count);
   }
+}
+
+TYPED_TEST(NcclTest, ExchangesWithAll) {
+  for (const std::int64_t count : {std::int64_t{0}, std::int64_t{71}, std::int64_t{300001}})
+    expect_exchange_with_all<TypeParam>(*this->nccl_, *this->queue_, count);
+}
+
+TYPED_TEST(NcclTest, HasNoFaultWhileAllIsWell) {
+  EXPECT_EQ(this->nccl_->fault(), "");
+}
+
+/// Ranks that take the GPUs in turn, whether there are enough of them or not.
+template <class T>
+class SharedGpuTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (session_.size() < 2) GTEST_SKIP() << "a GPU is shared by two ranks or more";
+    const int gpus = CudaQueue::device_count();
+    if (session_.world().min(std::int64_t{gpus}) == 0) GTEST_SKIP() << "no GPU here";
+    queue_ = std::make_unique<CudaQueue>(session_.gpu_index(gpus));
+    other_queue_ = std::make_unique<CudaQueue>(session_.gpu_index(gpus));
+    staged_ = make_communicator("data", session_.world(), *queue_, &watchdog_, Link::staged);
+  }
+
+  MpiSession session_;
+  Watchdog watchdog_{session_, 100};
+  std::unique_ptr<CudaQueue> queue_, other_queue_;
+  std::unique_ptr<Communicator> staged_;
+};
+TYPED_TEST_SUITE(SharedGpuTest, AllTypes);
+
+TYPED_TEST(SharedGpuTest, CollectivesAreToTheBitThoseOfMpi) {
+  for (const std::int64_t count : kCounts) {
+    expect_all_reduce<TypeParam>(*this->staged_, *this->queue_, count);
+    expect_all_gather<TypeParam>(*this->staged_, *this->queue_, count);
+    expect_reduce_scatter<TypeParam>(*this->staged_, *this->queue_, count);
+    expect_broadcast<TypeParam>(*this->staged_, *this->queue_, count);
+  }
+}
+
+TYPED_TEST(SharedGpuTest, ExchangesWithAll) {
+  for (const std::int64_t count : {std::int64_t{0}, std::int64_t{71}, std::int64_t{300001}}) {
+    expect_exchange_with_all<TypeParam>(*this->staged_, *this->queue_, count);
+    expect_exchange_with_all<TypeParam>(*this->staged_, *this->other_queue_, count);
+  }
+}
+
+TYPED_TEST(SharedGpuTest, AnotherQueueComesAfterTheExchange) {
+  const int rank = this->session_.rank(), size = this->session_.size();
+  const int next = (rank + 1) % size, previous = (rank + size - 1) % size;
+  constexpr std::int64_t kCount = 300001;
+  const Buffer out = uploaded(*this->queue_, input<TypeParam>(rank, kCount, 7));
+  const Buffer in = poisoned<TypeParam>(*this->queue_, kCount);
+  const Buffer seen = poisoned<TypeParam>(*this->other_queue_, kCount);
+  const Communicator::Message send{out.tensor(), next}, receive{in.tensor(), previous};
+  this->staged_->exchange(*this->queue_, std::span(&send, 1), std::span(&receive, 1))
+      .wait(*this->other_queue_);
+  this->other_queue_->copy(seen.tensor(), in.tensor());
+  expect_same(downloaded<TypeParam>(*this->other_queue_, seen.tensor()),
+              input<TypeParam>(previous, kCount, 7), "consumer");
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -72,7 +73,59 @@ TEST(ProcessGrid, ColoursJoinTheRanksThatDifferAlongOneAxis) {
       const bool d = x.data() == y.data(), p = x.pipeline() == y.pipeline();
       EXPECT_EQ(x.tensor_colour() == y.tensor_colour(), c && d && p) << a << " " << b;
       EXPECT_EQ(x.data_colour() == y.data_colour(), t && c && p) << a << " " << b;
+      EXPECT_EQ(x.context_colour() == y.context_colour(), t && d && p) << a << " " << b;
+      EXPECT_EQ(x.pipeline_colour() == y.pipeline_colour(), t && c && d) << a << " " << b;
       EXPECT_EQ(x.data_context_colour() == y.data_context_colour(), t && p) << a << " " << b;
+    }
+  }
+}
+
+/// The ranks with this rank's colour, ascending.
+template <class Colour>
+std::vector<int> group_of(int rank, int ranks, ParallelSizes sizes, Colour&& colour) {
+  std::vector<int> group;
+  for (int other = 0; other < ranks; ++other) {
+    if (colour(ProcessGrid(other, ranks, sizes)) == colour(ProcessGrid(rank, ranks, sizes)))
+      group.push_back(other);
+  }
+  return group;
+}
+
+// In a group ordered by world rank, a rank's place is its coordinate.
+TEST(ProcessGrid, RanksOfAGroupAreCoordinates) {
+  const ParallelSizes sizes{.tensor = 2, .context = 3, .pipeline = 2};
+  const int ranks = 48;
+  for (int rank = 0; rank < ranks; ++rank) {
+    const ProcessGrid grid(rank, ranks, sizes);
+    const auto place = [&](auto&& colour) {
+      const std::vector<int> group = group_of(rank, ranks, sizes, colour);
+      return static_cast<int>(std::find(group.begin(), group.end(), rank) - group.begin());
+    };
+    EXPECT_EQ(place([](const ProcessGrid& g) { return g.tensor_colour(); }), grid.tensor());
+    EXPECT_EQ(place([](const ProcessGrid& g) { return g.context_colour(); }), grid.context());
+    EXPECT_EQ(place([](const ProcessGrid& g) { return g.data_colour(); }), grid.data());
+    EXPECT_EQ(place([](const ProcessGrid& g) { return g.pipeline_colour(); }), grid.stage());
+    EXPECT_EQ(place([](const ProcessGrid& g) { return g.data_context_colour(); }), grid.data_context_rank());
+    EXPECT_EQ(grid.data_context_rank(), grid.context() + 3 * grid.data());
+    EXPECT_EQ(grid.data_context_size(), 12);
+  }
+}
+
+TEST(ProcessGrid, TiesTheFirstStageToTheLast) {
+  for (const int stages : {1, 2, 4}) {
+    const ParallelSizes sizes{.tensor = 2, .context = 2, .pipeline = stages};
+    const int ranks = 8 * stages;
+    for (int rank = 0; rank < ranks; ++rank) {
+      const ProcessGrid grid(rank, ranks, sizes);
+      EXPECT_EQ(grid.stages(), stages);
+      EXPECT_EQ(grid.is_first_stage(), rank < 8);
+      EXPECT_EQ(grid.is_last_stage(), rank >= ranks - 8);
+      EXPECT_GE(grid.embedding_colour(), 0);
+      std::vector<int> expected = {rank};
+      const int first = rank % 8, last = first + 8 * (stages - 1);
+      if (stages > 1 && (rank == first || rank == last)) expected = {first, last};
+      EXPECT_EQ(group_of(rank, ranks, sizes, [](const ProcessGrid& g) { return g.embedding_colour(); }),
+                expected);
     }
   }
 }

@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <string>
 
 #include "verne/comm/host_group.hpp"
@@ -13,6 +14,14 @@ struct LauncherSize {
   std::string variable;
 };
 LauncherSize launcher_size();
+
+/// The GPU that a rank uses.
+struct GpuPlace {
+  int index = 0;  ///< among those that the rank sees
+  /// What tells it from the node's other ones: where a launcher shows each rank a GPU of its own, all are
+  /// number 0.
+  std::string address;
+};
 
 /// MPI for the lifetime of the program: initialised by the constructor (unless it is already) and finalised
 /// by the destructor (where this object initialised it, and no exception is unwinding). Without a launcher it
@@ -34,16 +43,20 @@ class MpiSession {
 
   int rank() const { return world_.rank(); }
   int size() const { return world_.size(); }
-  /// Rank within the node: the index of the GPU that this rank uses.
   int rank_in_node() const { return node_.rank(); }
+  /// Which of the `gpus` that this rank sees it uses: ranks of a node take them in turn.
+  int gpu_index(int gpus) const;
+  /// Whether two ranks of any node use the same GPU; the same answer on every rank. Collective.
+  bool shares_gpus(const std::optional<GpuPlace>& gpu) const;
   const std::string& host() const { return host_; }
   /// Threads that this rank may keep busy: the node's processors that its ranks are allowed to run on, shared
   /// out among them, within the limit of the control group; at least 1.
   int threads() const { return threads_; }
 
-  /// Who runs where, a line a node, the same on every rank: "node01: ranks 0-3, GPUs 0-3, 4 threads a rank".
-  /// `gpus` counts the GPUs that this rank uses (0 or 1). Collective.
-  std::string report_line(int gpus) const;
+  /// Who runs where, a line a node, the same on every rank: "node01: ranks 0-3, GPUs 0-3, 4 threads a rank",
+  /// or "node01: ranks 0,2 share GPU 0, ranks 1,3 share GPU 1, 4 threads a rank". `gpu` is this rank's, if
+  /// any. Collective.
+  std::string report_line(const std::optional<GpuPlace>& gpu) const;
 
  private:
   /// Initialises MPI before the groups are made and finalises it after they are gone.

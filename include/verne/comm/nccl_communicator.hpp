@@ -8,9 +8,9 @@ struct ncclComm;  // ncclComm_t without NCCL's header
 namespace verne {
 
 /// Collectives between GPUs through NCCL, enqueued on the CUDA queue that they are given. Exists only in
-/// builds with CUDA. A call never waits for the device. bf16 sums are rounded by NCCL at each hop. Where a
-/// call failed, or an exception unwinds this rank, destruction aborts the communicator instead of waiting for
-/// the others.
+/// builds with CUDA. A call never waits for the device. bf16 sums are rounded by NCCL at each hop. The making
+/// is one of the group's host calls. Where a call failed, or an exception unwinds this rank, destruction
+/// aborts the communicator instead of waiting for the others.
 class NcclCommunicator final : public Communicator {
  public:
   /// Collective over `group`; `queue`'s GPU is this rank's for all calls.
@@ -21,8 +21,8 @@ class NcclCommunicator final : public Communicator {
   Pending all_gather(Queue& queue, const Tensor& out, const Tensor& in) override;
   Pending reduce_scatter(Queue& queue, const Tensor& out, const Tensor& in) override;
   Pending broadcast(Queue& queue, const Tensor& tensor, int root) override;
-  Pending send(Queue& queue, const Tensor& tensor, int to) override;
-  Pending receive(Queue& queue, const Tensor& tensor, int from) override;
+  Pending exchange(Queue& queue, std::span<const Message> sends, std::span<const Message> receives) override;
+  std::string fault() const override;
 
  private:
   CudaQueue& cuda_queue(Queue& queue) const;

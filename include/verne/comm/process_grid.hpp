@@ -33,11 +33,26 @@ class ProcessGrid {
   int expert() const { return rank_ / sizes_.expert_tensor % sizes_.expert; }
   int expert_data() const { return rank_ / (sizes_.expert_tensor * sizes_.expert) % expert_data_size(); }
 
-  /// Colours for splitting the world: ranks with equal colour form the group along that axis.
+  int stage() const { return pipeline(); }
+  int stages() const { return sizes_.pipeline; }
+  bool is_first_stage() const { return stage() == 0; }
+  bool is_last_stage() const { return stage() == stages() - 1; }
+
+  /// Colours for splitting the world: ranks with equal colour form the group along that axis. Ordered by
+  /// world rank, a rank's number within the group is its coordinate on that axis.
   int tensor_colour() const { return rank_ / sizes_.tensor; }
-  int data_colour() const;  ///< ranks that differ in data alone
-  int data_context_colour()
-      const;                 ///< ranks that differ in data or context: gradients are reduced over these
+  int context_colour() const;   ///< ranks that differ in context alone
+  int data_colour() const;      ///< ranks that differ in data alone
+  int pipeline_colour() const;  ///< ranks that differ in pipeline alone: the stages of one chain
+  /// Ranks that differ in data or context: gradients are reduced over these.
+  int data_context_colour() const;
+  /// This rank's number in its data_context group: context + C·data.
+  int data_context_rank() const { return context() + sizes_.context * data(); }
+  int data_context_size() const { return sizes_.context * sizes_.data; }
+  /// The first and the last stage of a chain, which both hold a tied embedding; ranks of the stages between
+  /// are alone, as all are where there is one stage.
+  int embedding_colour() const;
+
   std::string text() const;  ///< "tensor 2 × data 4"
 
  private:

@@ -3,7 +3,8 @@
 
 namespace verne {
 
-/// A group of one rank, on any queue: out = in. Copies where they are not the same memory.
+/// A group of one rank, on any queue: out = in. Copies where they are not the same memory, and makes an event
+/// only then.
 class SingleCommunicator final : public Communicator {
  public:
   explicit SingleCommunicator(std::string name) : Communicator(std::move(name), 0, 1) {}
@@ -12,8 +13,8 @@ class SingleCommunicator final : public Communicator {
   Pending all_gather(Queue& queue, const Tensor& out, const Tensor& in) override;
   Pending reduce_scatter(Queue& queue, const Tensor& out, const Tensor& in) override;
   Pending broadcast(Queue& queue, const Tensor& tensor, int root) override;
-  Pending send(Queue& queue, const Tensor& tensor, int to) override;  ///< InternalError: there is nobody else
-  Pending receive(Queue& queue, const Tensor& tensor, int from) override;  ///< InternalError
+  /// There is nobody else: a message is an InternalError.
+  Pending exchange(Queue& queue, std::span<const Message> sends, std::span<const Message> receives) override;
 };
 
 }  // namespace verne

@@ -27,6 +27,8 @@ class CudaQueue final : public Queue {
   /// GPUs that the driver shows; 0 where there is no driver.
   static int device_count();
   static std::string device_name(int device);
+  /// The device's PCI address: tells it from all others of the machine, whatever this process sees of them.
+  static std::string device_address(int device);
   /// Free and total bytes of the device's memory.
   struct DeviceMemory {
     std::int64_t free_bytes, total_bytes;
