@@ -64,7 +64,7 @@ ModelHost::ModelHost(const ModelConfig& config, ParallelRuntime& runtime, const 
       options_(options),
       place_(runtime.layout().pipeline()),
       training_(options.purpose == Purpose::training ? training_schedule(place_, options.micro_batches)
-                                                     : Schedule{}),
+                                                     : PipelineSchedule{}),
       chunks_(make_chunks(config, runtime, options)),
       store_(runtime.compute(), parameters_of(chunks_), options.dtype, runtime.owner_place(),
              bucket_elements(options.bucket_elements, runtime.data().size()), options.purpose),
@@ -114,7 +114,7 @@ void ModelHost::make_rope() {
            .sin = memory.rows(positions * half, positions * half).view({positions, half})};
 }
 
-Schedule ModelHost::forward_schedule_for(std::int64_t micro_batches) const {
+PipelineSchedule ModelHost::forward_schedule_for(std::int64_t micro_batches) const {
   return forward_schedule(place_, micro_batches);
 }
 
@@ -169,7 +169,7 @@ Tensor ModelHost::input(const Action& action) const {
   return action.input < 0 ? Tensor{} : inputs_[static_cast<std::size_t>(action.input)].tensor();
 }
 
-std::vector<Hop> ModelHost::down_hops(const Schedule& schedule) const {
+std::vector<Hop> ModelHost::down_hops(const PipelineSchedule& schedule) const {
   std::vector<Hop> hops;
   for (const Action& action : schedule.actions) {
     if (action.kind != Kind::forward) continue;
@@ -179,7 +179,7 @@ std::vector<Hop> ModelHost::down_hops(const Schedule& schedule) const {
   return hops;
 }
 
-std::vector<Hop> ModelHost::up_hops(const Schedule& schedule) const {
+std::vector<Hop> ModelHost::up_hops(const PipelineSchedule& schedule) const {
   std::vector<Hop> hops;
   for (const Action& action : schedule.actions) {
     if (action.kind != Kind::backward) continue;
@@ -195,7 +195,7 @@ void ModelHost::train(const StepBatch& batch, const LossTerms& loss) {
   require(batch.micro_batches == options_.micro_batches, "{} micro-batches where {} were planned",
           batch.micro_batches, options_.micro_batches);
   exchange_.begin_step(batch.micro_batches);
-  const Schedule& schedule = training_;
+  const PipelineSchedule& schedule = training_;
   down_.begin(down_hops(schedule));
   up_.begin(up_hops(schedule));
   feed_.start(schedule.actions.front().batch, batch.micro_batch(schedule.actions.front().micro_batch));
@@ -230,7 +230,7 @@ void ModelHost::train(const StepBatch& batch, const LossTerms& loss) {
 
 void ModelHost::evaluate_with(const StepBatch& batch, const LossTerms& loss, const Head& head) {
   if (batch.micro_batches == 0) return;
-  const Schedule schedule = forward_schedule_for(batch.micro_batches);
+  const PipelineSchedule schedule = forward_schedule_for(batch.micro_batches);
   down_.begin(down_hops(schedule));
   feed_.start(schedule.actions.front().batch, batch.micro_batch(schedule.actions.front().micro_batch));
   std::size_t forwards = 0;

@@ -21,7 +21,7 @@ void PipelineLink::begin(std::vector<Hop> hops) {
 }
 
 void PipelineLink::exchange() {
-  std::vector<Message> sends, receives;
+  std::vector<Communicator::Message> sends, receives;
   if (next_ > 0 && hops_[next_ - 1].sends) sends.push_back({hops_[next_ - 1].sends, to_});
   if (next_ < hops_.size() && hops_[next_].receives) receives.push_back({hops_[next_].receives, from_});
   if (sends.empty() && receives.empty()) return;

@@ -77,8 +77,8 @@ class Numbers {
 };
 
 /// Gives every action its buffers.
-Schedule with_buffers(const PipelinePlace& place, std::vector<Action> actions, Direction ends_with) {
-  Schedule schedule{.actions = std::move(actions)};
+PipelineSchedule with_buffers(const PipelinePlace& place, std::vector<Action> actions, Direction ends_with) {
+  PipelineSchedule schedule{.actions = std::move(actions)};
   auto& all = schedule.actions;
   std::vector<std::size_t> forwards;
   std::map<std::int64_t, std::size_t> last_use;  // of a micro-batch
@@ -138,12 +138,12 @@ void check_place(const PipelinePlace& place, std::int64_t micro_batches) {
 
 }  // namespace
 
-Schedule training_schedule(const PipelinePlace& place, std::int64_t micro_batches) {
+PipelineSchedule training_schedule(const PipelinePlace& place, std::int64_t micro_batches) {
   check_place(place, micro_batches);
   return with_buffers(place, one_forward_one_backward(place, micro_batches), Direction::backward);
 }
 
-Schedule forward_schedule(const PipelinePlace& place, std::int64_t micro_batches) {
+PipelineSchedule forward_schedule(const PipelinePlace& place, std::int64_t micro_batches) {
   check_place(place, micro_batches);
   std::vector<Action> actions;
   for (const Work& work : order(place, micro_batches, Direction::forward))

@@ -173,7 +173,7 @@ class Share {
 
 /// Lines of one pass, by micro-batch, from the rank of each data rank that speaks for it; in the groups'
 /// order on rank 0. Collective.
-std::string in_order(const HostGroup& world, const ProcessGrid& grid, const std::vector<std::string>& lines) {
+std::string in_order(const HostGroup& world, const std::vector<std::string>& lines) {
   std::string text;
   for (const std::string& line : lines) text += fmt::format("{} {}", line.size(), line);
   std::vector<std::vector<std::byte>> to(static_cast<std::size_t>(world.size()));
@@ -261,7 +261,7 @@ void score(const ScoreRequest& request) {
         at += scored.document.tokens.size();
       }
     });
-    const std::string text = in_order(world, layout.grid, lines);
+    const std::string text = in_order(world, lines);
     agree_after(world, [&] {
       if (world.rank() == 0) output->write(text);
     });

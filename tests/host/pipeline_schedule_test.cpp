@@ -37,7 +37,7 @@ enum class Transport { streams, host };
 /// Runs all stages' lists as far as they go. Whether all of them end.
 class Pipeline {
  public:
-  Pipeline(int chunks, std::int64_t micro_batches, const std::vector<Schedule>& schedules,
+  Pipeline(int chunks, std::int64_t micro_batches, const std::vector<PipelineSchedule>& schedules,
            Transport transport)
       : stages_(static_cast<int>(schedules.size())),
         chunks_(chunks),
@@ -147,21 +147,21 @@ class Pipeline {
   std::vector<Stage> all_;
 };
 
-std::vector<Schedule> training(int stages, int chunks, std::int64_t micro_batches) {
-  std::vector<Schedule> all;
+std::vector<PipelineSchedule> training(int stages, int chunks, std::int64_t micro_batches) {
+  std::vector<PipelineSchedule> all;
   for (const PipelinePlace& place : places(stages, chunks))
     all.push_back(training_schedule(place, micro_batches));
   return all;
 }
-std::vector<Schedule> forward(int stages, int chunks, std::int64_t micro_batches) {
-  std::vector<Schedule> all;
+std::vector<PipelineSchedule> forward(int stages, int chunks, std::int64_t micro_batches) {
+  std::vector<PipelineSchedule> all;
   for (const PipelinePlace& place : places(stages, chunks))
     all.push_back(forward_schedule(place, micro_batches));
   return all;
 }
 
 /// Every piece of work once, backward behind its forward; buffers in use never given out twice.
-void expect_sound(const Schedule& schedule, const PipelinePlace& place, std::int64_t micro_batches,
+void expect_sound(const PipelineSchedule& schedule, const PipelinePlace& place, std::int64_t micro_batches,
                   bool trains) {
   std::map<std::tuple<Kind, int, std::int64_t>, std::size_t> seen;
   std::map<int, std::pair<int, std::int64_t>> slots;  // in use, by whom
@@ -204,7 +204,7 @@ void expect_sound(const Schedule& schedule, const PipelinePlace& place, std::int
 }
 
 TEST(PipelineSchedule, OneForwardOneBackwardByHand) {
-  const auto text = [](const Schedule& schedule) {
+  const auto text = [](const PipelineSchedule& schedule) {
     std::string all;
     for (const Action& a : schedule.actions)
       all += (a.kind == Kind::forward ? "F" : "B") + std::to_string(a.micro_batch) + " ";
@@ -219,7 +219,7 @@ TEST(PipelineSchedule, OneForwardOneBackwardByHand) {
 }
 
 TEST(PipelineSchedule, InterleavedByHand) {
-  const Schedule schedule = training_schedule({.stage = 1, .stages = 2, .chunks = 2}, 2);
+  const PipelineSchedule schedule = training_schedule({.stage = 1, .stages = 2, .chunks = 2}, 2);
   std::string all;
   for (const Action& a : schedule.actions)
     all += std::string(a.kind == Kind::forward ? "F" : "B") + std::to_string(a.chunk) +
@@ -229,7 +229,7 @@ TEST(PipelineSchedule, InterleavedByHand) {
 
 /// One micro-batch is fetched while another one runs, however many wait.
 TEST(PipelineSchedule, FetchesOneAhead) {
-  const Schedule schedule = training_schedule({}, 8);
+  const PipelineSchedule schedule = training_schedule({}, 8);
   EXPECT_EQ(schedule.slots, 1);
   EXPECT_EQ(schedule.batches, 2);
   EXPECT_EQ(schedule.inputs, 0);
@@ -245,7 +245,7 @@ TEST(PipelineSchedule, SoundAndBoundedAndWithoutDeadlock) {
         const auto train = training(stages, chunks, micro_batches),
                    evaluate = forward(stages, chunks, micro_batches);
         for (const PipelinePlace& place : places(stages, chunks)) {
-          const Schedule &t = train[static_cast<std::size_t>(place.stage)],
+          const PipelineSchedule &t = train[static_cast<std::size_t>(place.stage)],
                          &f = evaluate[static_cast<std::size_t>(place.stage)];
           expect_sound(t, place, micro_batches, true);
           expect_sound(f, place, micro_batches, false);

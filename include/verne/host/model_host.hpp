@@ -99,10 +99,10 @@ class ModelHost {
  private:
   /// What an evaluating pass does with the chunk that has the head.
   using Head = std::function<void(Step&, std::int64_t micro_batch, const Model&, const Tensor& in)>;
-  Schedule forward_schedule_for(std::int64_t micro_batches) const;
+  PipelineSchedule forward_schedule_for(std::int64_t micro_batches) const;
   void evaluate_with(const StepBatch& batch, const LossTerms& loss, const Head& head);
-  std::vector<Hop> down_hops(const Schedule& schedule) const;
-  std::vector<Hop> up_hops(const Schedule& schedule) const;
+  std::vector<Hop> down_hops(const PipelineSchedule& schedule) const;
+  std::vector<Hop> up_hops(const PipelineSchedule& schedule) const;
   const Tensor& output(std::size_t run) const { return outputs_[run % outputs_.size()].tensor(); }
   const Tensor& gradient(std::size_t run) const { return gradients_[run % gradients_.size()].tensor(); }
   Tensor input(const Action& action) const;
@@ -116,7 +116,7 @@ class ModelHost {
   ParallelRuntime& runtime_;
   HostOptions options_;
   PipelinePlace place_;
-  Schedule training_;
+  PipelineSchedule training_;
   std::vector<Model> chunks_;
   ParameterStore store_;
   ParameterExchange exchange_;

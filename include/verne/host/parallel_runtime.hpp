@@ -10,6 +10,7 @@
 #include "verne/comm/watchdog.hpp"
 #include "verne/host/pipeline_schedule.hpp"
 #include "verne/nn/config.hpp"
+#include "verne/nn/parameter_store.hpp"
 #include "verne/nn/step.hpp"
 #include "verne/tensor/meta_queue.hpp"
 

@@ -32,7 +32,7 @@ struct Action {
 };
 
 /// What one stage does in one pass, in order, and how many buffers of each kind that takes.
-struct Schedule {
+struct PipelineSchedule {
   std::vector<Action> actions;
   int slots = 0, inputs = 0, batches = 0;
 };
@@ -41,8 +41,8 @@ struct Schedule {
 /// `stages` micro-batches. Any number of micro-batches: it is the schedule of the next multiple of `stages`,
 /// less what is not there. At most 2·(stages − 1) + (chunks − 1)·stages + 1 slots are in flight, stages −
 /// stage with one chunk.
-Schedule training_schedule(const PipelinePlace& place, std::int64_t micro_batches);
+PipelineSchedule training_schedule(const PipelinePlace& place, std::int64_t micro_batches);
 /// Forward alone, keeping nothing.
-Schedule forward_schedule(const PipelinePlace& place, std::int64_t micro_batches);
+PipelineSchedule forward_schedule(const PipelinePlace& place, std::int64_t micro_batches);
 
 }  // namespace verne
