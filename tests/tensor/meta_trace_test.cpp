@@ -74,7 +74,7 @@ TEST(MetaTrace, KeepsWhatTheHostDidInOrder) {
   data.copy_from_host(a.tensor(), staging.bytes());
   data.copy_to_host(staging.bytes(), a.tensor());
 
-  EXPECT_THAT(kinds(trace),
+  ASSERT_THAT(kinds(trace),
               ElementsAre(Kind::allocated, Kind::allocated, Kind::operation, Kind::event, Kind::wait,
                           Kind::host_wait, Kind::event, Kind::host_wait, Kind::given_back, Kind::allocated,
                           Kind::host_write, Kind::host_read, Kind::operation, Kind::operation));
@@ -144,7 +144,7 @@ TEST(MetaTrace, SaysWhatArenasHandOut) {
     arena.allocate(DType::bf16, {200});
     arena.allocate(DType::u8, {1});
   }
-  EXPECT_THAT(kinds(trace), ElementsAre(Kind::allocated, Kind::handed_out, Kind::handed_out, Kind::handed_out,
+  ASSERT_THAT(kinds(trace), ElementsAre(Kind::allocated, Kind::handed_out, Kind::handed_out, Kind::handed_out,
                                         Kind::given_back));
   const Tensor handed = trace.writes(trace.entries()[1])[0], back = trace.writes(trace.entries()[4])[0];
   EXPECT_EQ(handed.raw(), kept.raw());

@@ -34,8 +34,8 @@ struct Race {
 };
 std::ostream& operator<<(std::ostream& out, const Race& race);
 
-/// Everything in a trace of `Recording::everything` that is not ordered as its memory needs, in program order;
-/// empty where no schedule of its queues can give another result than the host's program order. A pure
+/// Everything in a trace of `Recording::everything` that is not ordered as its memory needs, in program
+/// order; empty where no schedule of its queues can give another result than the host's program order. A pure
 /// function.
 ///
 /// One thing happens before another where a chain of these leads from it to the other:
