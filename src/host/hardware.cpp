@@ -18,14 +18,6 @@ double gib(std::int64_t bytes) {
   return static_cast<double>(bytes) / static_cast<double>(std::int64_t{1} << 30);
 }
 
-int visible_gpus() {
-#if VERNE_WITH_CUDA
-  return CudaQueue::device_count();
-#else
-  return 0;
-#endif
-}
-
 DeviceKind choose_device(Device wanted) {
   if (wanted == Device::cpu) return DeviceKind::cpu;
   if (visible_gpus() > 0) return DeviceKind::cuda;
@@ -40,6 +32,14 @@ DeviceKind choose_device(Device wanted) {
 }
 
 }  // namespace
+
+int visible_gpus() {
+#if VERNE_WITH_CUDA
+  return CudaQueue::device_count();
+#else
+  return 0;
+#endif
+}
 
 Machine choose_machine(Device wanted, const MpiSession& session, int threads) {
   Machine machine{.threads = threads};
@@ -111,11 +111,9 @@ void check_memory([[maybe_unused]] const MemoryUse& needed, const Machine& machi
   if (needed.peak_total + kLibraryBytes <= share) return;
   throw_user_error(
       "the model does not fit: this rank needs {:.1f} GiB and {:.1f} GiB for libraries; GPU {} has {:.1f} "
-      "GiB free "
-      "of {:.1f}{}.\n{}"
+      "GiB free of {:.1f}{}.\n{}"
       "What helps: more ranks (data ranks share the optimizer, tensor and pipeline ranks everything, context "
-      "ranks "
-      "activations), train.recompute=full, a smaller train.micro_batch or data.seq_length.",
+      "ranks activations), train.recompute=full, a smaller train.micro_batch or data.seq_length.",
       gib(needed.peak_total), gib(kLibraryBytes), machine.gpu->index, gib(memory.free_bytes),
       gib(memory.total_bytes),
       machine.ranks_of_gpu > 1 ? fmt::format(" for {} ranks that share it", machine.ranks_of_gpu) : "",

@@ -19,13 +19,11 @@ void check_pipeline(const ParallelSection& parallel, const ModelConfig& model) {
   if (stages > most)
     throw_user_error(
         "parallel.pipeline = {}: a model of {} layers has at most {} stages, of which the first and the last "
-        "hold "
-        "the embedding and the head alone; the nearest that fits is {}",
+        "hold the embedding and the head alone; the nearest that fits is {}",
         stages, model.layers, most, most);
   throw_user_error(
       "parallel.pipeline = {} × parallel.virtual_pipeline = {}: a model of {} layers has at most {} chunks; "
-      "the "
-      "nearest that fits is parallel.virtual_pipeline = {}",
+      "the nearest that fits is parallel.virtual_pipeline = {}",
       stages, chunks, model.layers, most, most / stages);
 }
 
@@ -62,8 +60,7 @@ std::int64_t accumulation_steps(const TrainSection& train, const ParallelLayout&
   const std::int64_t below = train.global_batch / unit * unit, above = below + unit;
   throw_user_error(
       "train.global_batch = {} is not a multiple of train.micro_batch {} × {} data ranks = {}; the nearest "
-      "that "
-      "are: {}{}",
+      "that are: {}{}",
       train.global_batch, train.micro_batch, data, unit, below > 0 ? fmt::format("{} and ", below) : "",
       above);
 }

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "small_engine.hpp"
+#include "small_model.hpp"
 
 namespace verne {
 namespace {
@@ -23,7 +23,7 @@ Deck deck_of(std::int64_t tensor, std::int64_t micro_batch, std::int64_t global_
 
 std::string refusal(const Deck& deck, const ModelConfig& model, int ranks) {
   try {
-    make_layout(deck, model, 0, ranks);
+    accumulation_steps(deck.train, make_layout(deck, model, 0, ranks).parallel);
   } catch (const UserError& error) {
     return error.what();
   }
@@ -33,26 +33,59 @@ std::string refusal(const Deck& deck, const ModelConfig& model, int ranks) {
 
 TEST(Layout, DataRanksAreWhatIsLeft) {
   const ModelConfig model = testing::small_config("llama");
-  const TrainLayout layout = make_layout(deck_of(2, 2, 24), model, 5, 8);
+  Deck deck = deck_of(2, 2, 24);
+  ParallelLayout layout = make_layout(deck, model, 5, 8).parallel;
   EXPECT_EQ(layout.grid.sizes().tensor, 2);
   EXPECT_EQ(layout.grid.sizes().data, 4);
   EXPECT_EQ(layout.grid.tensor(), 1);
   EXPECT_EQ(layout.grid.data(), 2);
-  EXPECT_EQ(layout.accumulation_steps, 3);
+  EXPECT_EQ(layout.chunks, 1);
+  EXPECT_EQ(accumulation_steps(deck.train, layout), 3);
+  deck.parallel.context = deck.parallel.pipeline = deck.parallel.virtual_pipeline = 2;
+  layout = make_layout(deck, model, 13, 16).parallel;
+  EXPECT_EQ(layout.grid.sizes().data, 2);
+  EXPECT_EQ(layout.grid.pipeline(), 1);
+  EXPECT_EQ(layout.grid.data(), 1);
+  EXPECT_EQ(layout.grid.context(), 0);
+  EXPECT_EQ(layout.grid.tensor(), 1);
+  EXPECT_EQ(layout.chunks, 2);
+  EXPECT_EQ(accumulation_steps(deck.train, layout), 6);
 }
 
-TEST(Layout, SequenceIsCutAndPaddedWhereTensorRanksAre) {
+TEST(Layout, RowsArePaddedToWhatTheyAreCutInto) {
   const ModelConfig model = testing::small_config("llama", 131, 4);
-  Deck deck = deck_of(4, 1, 8);
-  EXPECT_EQ(make_layout(deck, model, 0, 4).sequence, TensorParallel::Sequence::sharded);
-  EXPECT_EQ(make_layout(deck, model, 0, 4).padded_seq_length, 32);
-  deck.parallel.sequence = Sequence::off;
-  EXPECT_EQ(make_layout(deck, model, 0, 4).sequence, TensorParallel::Sequence::whole);
-  EXPECT_EQ(make_layout(deck, model, 0, 4).padded_seq_length, 30);
-  deck = deck_of(1, 1, 8);
-  deck.parallel.sequence = Sequence::on;
-  EXPECT_EQ(make_layout(deck, model, 0, 4).sequence, TensorParallel::Sequence::whole);
-  EXPECT_EQ(make_layout(deck, model, 0, 4).padded_seq_length, 30);
+  const auto check = [&](std::int64_t tensor, std::int64_t context, Sequence wanted,
+                         TensorParallel::Sequence sequence, std::int64_t length) {
+    Deck deck = deck_of(tensor, 1, 8);
+    deck.parallel.context = context;
+    deck.parallel.sequence = wanted;
+    const DeckLayout layout = make_layout(deck, model, 0, static_cast<int>(tensor * context));
+    EXPECT_EQ(layout.parallel.sequence, sequence) << tensor << " " << context;
+    EXPECT_EQ(layout.padded_seq_length, length) << tensor << " " << context;
+  };
+  using enum TensorParallel::Sequence;
+  const Sequence as_built = Deck{}.parallel.sequence;
+  check(4, 1, as_built, sharded, 32);
+  check(4, 1, Sequence::off, whole, 30);
+  check(1, 1, Sequence::on, whole, 30);
+  check(1, 2, as_built, whole, 32);    // four chunks
+  check(4, 2, as_built, sharded, 32);  // sixteen pieces
+  check(4, 4, as_built, sharded, 32);
+  check(2, 3, as_built, sharded, 36);  // twelve
+  check(4, 3, Sequence::off, whole, 30);
+}
+
+TEST(Layout, NearestPipelinesAreNamed) {
+  const ModelConfig model = testing::small_config("llama");  // 2 layers
+  Deck deck = deck_of(1, 1, 10);
+  deck.parallel.pipeline = 5;
+  EXPECT_THAT(refusal(deck, model, 5), AllOf(HasSubstr("parallel.pipeline = 5"), HasSubstr("2 layers"),
+                                             HasSubstr("nearest that fits is 4")));
+  deck.parallel.pipeline = 2;
+  deck.parallel.virtual_pipeline = 3;
+  EXPECT_THAT(refusal(deck, model, 2), HasSubstr("nearest that fits is parallel.virtual_pipeline = 2"));
+  deck.parallel.pipeline = 1;
+  EXPECT_THAT(refusal(deck, model, 2), HasSubstr("but parallel.pipeline is 1"));
 }
 
 TEST(Layout, TensorSizesThatFitAreNamed) {

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 #include <mpi.h>
 
-#include "small_engine.hpp"
+#include "small_model.hpp"
 #include "verne/base/error.hpp"
 #include "verne/host/parameter_exchange.hpp"
 #include "whole_tensors.hpp"

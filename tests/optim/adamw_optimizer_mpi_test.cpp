@@ -35,7 +35,7 @@ float gradient_value(int parameter, std::int64_t i, std::int64_t step) {
 /// One rank's parameters, store and optimizer; gradients are given, as if reduced.
 struct Rank {
   Rank(DType dtype, const AdamWSettings& settings, const OwnerPlace& place)
-      : store(queue, std::vector{all()}, dtype, place, 300, Purpose::training),
+      : store(queue, std::vector<std::vector<Parameter*>>{all()}, dtype, place, 300, Purpose::training),
         optimizer(queue, store, settings) {
     std::fill(scalar_values.begin(), scalar_values.end(), 0.0f);
     for (const Parameter* p : store.parameters()) {

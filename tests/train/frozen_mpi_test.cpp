@@ -5,6 +5,7 @@
 #include <mpi.h>
 
 #include "small_engine.hpp"
+#include "verne/nn/model_tensors.hpp"
 
 namespace verne {
 namespace {

@@ -14,6 +14,7 @@
 #include "verne/io/hf_folder.hpp"
 #include "verne/io/load.hpp"
 #include "verne/io/safetensors.hpp"
+#include "verne/nn/model_tensors.hpp"
 
 namespace verne {
 namespace {

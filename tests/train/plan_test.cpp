@@ -3,6 +3,7 @@
 
 #include "small_engine.hpp"
 #include "testing.hpp"
+#include "verne/nn/model_tensors.hpp"
 
 namespace verne {
 namespace {

@@ -10,6 +10,8 @@
 namespace verne {
 
 enum class DeviceKind { cpu, cuda };
+/// GPUs that the driver shows this process; 0 without CUDA.
+int visible_gpus();
 
 /// What a rank computes on.
 struct Machine {
