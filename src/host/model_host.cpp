@@ -121,8 +121,7 @@ PipelineSchedule ModelHost::forward_schedule_for(std::int64_t micro_batches) con
 HostPlan ModelHost::planned(const MetaTrace& trace) const {
   HostPlan plan{.arenas = {.replay = replay_.peak(), .scratch = scratch_.peak()},
                 .slots = training_.slots,
-                .memory = trace.memory(),
-                .operations = trace.operations()};
+                .memory = trace.memory()};
   for (const Arena& slot : slots_) plan.arenas.slot = std::max(plan.arenas.slot, slot.peak());
   plan.memory.add(MemoryKind::activations, plan.slots * plan.arenas.slot + plan.arenas.replay);
   plan.memory.add(MemoryKind::scratch, plan.arenas.scratch);

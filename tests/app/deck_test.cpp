@@ -87,9 +87,9 @@ TEST(CheckDeck, Train) {
   deck.run.dir.clear();
   EXPECT_THAT(check_error(Verb::train, deck), HasSubstr("run.dir is not given"));
   deck = train_deck();
-  deck.parallel.pipeline = 2;
-  EXPECT_THAT(check_error(Verb::train, deck), HasSubstr("parallel.pipeline = 2"));
-  EXPECT_THAT(check_error(Verb::score, deck), HasSubstr("parallel.pipeline = 2"));
+  deck.parallel.expert = 2;
+  EXPECT_THAT(check_error(Verb::train, deck), HasSubstr("parallel.expert = 2"));
+  EXPECT_THAT(check_error(Verb::score, deck), HasSubstr("parallel.expert = 2"));
   deck = train_deck();
   deck.train.micro_batch = 3;
   EXPECT_THAT(check_error(Verb::train, deck),

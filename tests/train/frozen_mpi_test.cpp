@@ -112,14 +112,18 @@ TEST_F(Frozen, CostsItsWeightsAlone) {
             layout, {.rows = 1, .seq_length = 16, .table = DocumentTable::uniform, .document_capacity = 1}));
     return plan.memory.peak[static_cast<std::size_t>(kind)];
   };
-  std::int64_t trained = 0;
-  for (const ModelTensor& tensor : model_tensors(config))
-    if (trains(tensor.name)) trained += (tensor.shape.count() + 63) / 64 * 64;
-  trained += (144 - 131) * config.hidden_size;  // the head's padded rows
+  std::int64_t trained = (144 - 131) * config.hidden_size;  // the head's padded rows
+  std::int64_t tensors = 0;
+  for (const ModelTensor& tensor : model_tensors(config)) {
+    if (!trains(tensor.name)) continue;
+    trained += tensor.shape.count();
+    ++tensors;
+  }
   const std::int64_t weights = peak(MemoryKind::weights), activations = peak(MemoryKind::activations);
   layout.trains = trains;
   EXPECT_EQ(peak(MemoryKind::weights), weights);
-  EXPECT_EQ(peak(MemoryKind::gradients), 4 * trained);
+  EXPECT_GE(peak(MemoryKind::gradients), 4 * trained);
+  EXPECT_LT(peak(MemoryKind::gradients), 4 * (trained + 64 * tensors));  // begin at multiples of 64
   EXPECT_LT(peak(MemoryKind::optimizer), 9 * trained);  // float32: two moments, and a table
   EXPECT_LT(peak(MemoryKind::activations), activations);
 }

@@ -106,15 +106,19 @@ TEST(Plan, RecomputingMoreKeepsLess) {
 
 TEST(Plan, MatmulsOfAStepAreThoseOfTheModel) {
   const ModelConfig config = recipe("llama31_8b");
-  const HostPlan plan = plan_of(
-      config, 1, 1,
-      {.batch = {.rows = 1, .seq_length = 1024, .table = DocumentTable::uniform, .document_capacity = 1}});
+  const EngineOptions options{
+      .host = {
+          .batch = {.rows = 1, .seq_length = 1024, .table = DocumentTable::uniform, .document_capacity = 1}}};
+  MetaTrace trace;
+  ParallelRuntime runtime = ParallelRuntime::meta({.grid = ProcessGrid(0, 1, {})}, config, trace);
+  Engine engine(config, runtime, options, kUnboundedArenas);
+  engine.train_step(blank_batch(options.host), 1, 0);
   const double weights =
       static_cast<double>(parameter_count(config) - config.vocab_size * config.hidden_size -
                           config.hidden_size * (2 * config.layers + 1));
-  EXPECT_DOUBLE_EQ(plan.operations.at("Matmul").cost.flops, 6 * weights * 1024);
-  EXPECT_EQ(plan.operations.at("AttentionForward").calls, config.layers);
-  EXPECT_EQ(plan.operations.at("AttentionBackward").calls, config.layers);
+  EXPECT_DOUBLE_EQ(trace.operations().at("Matmul").cost.flops, 6 * weights * 1024);
+  EXPECT_EQ(trace.operations().at("AttentionForward").calls, config.layers);
+  EXPECT_EQ(trace.operations().at("AttentionBackward").calls, config.layers);
 }
 
 /// The arenas throw where a step needs more than was planned.

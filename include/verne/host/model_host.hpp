@@ -1,6 +1,5 @@
 #pragma once
 #include <functional>
-#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,7 +39,6 @@ struct HostPlan {
   ArenaSizes arenas;
   int slots = 0;
   MemoryUse memory;  ///< peak bytes by kind; a GPU's context and libraries not counted
-  std::map<std::string, MetaTrace::Tally, std::less<>> operations;
 };
 
 /// Where the loss goes and how gradients are scaled; see DeviceBatch.
