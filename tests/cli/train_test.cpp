@@ -67,8 +67,9 @@ TEST_F(Train, WritesARowForEveryStepAndLearns) {
   for (std::size_t i = 0; i < rows.size(); ++i)
     EXPECT_EQ(rows[i].at("val_loss").empty(), i % 4 != 0) << "row " << i;
   EXPECT_TRUE(rows[0].at("loss").empty());
-  // Random weights begin near ln(432) = 6.068.
-  EXPECT_NEAR(std::stod(rows[1].at("loss")), 6.068, 0.1);
+  // Random weights begin near ln(432) = 6.068: a logit's deviation is 0.05 · √32 = 0.28, and few different
+  // tokens are targets.
+  EXPECT_NEAR(std::stod(rows[1].at("loss")), 6.068, 0.28);
   EXPECT_LT(std::stod(rows[8].at("loss")), 5.0);
   EXPECT_LT(std::stod(rows[8].at("val_loss")), std::stod(rows[0].at("val_loss")) - 1);
   EXPECT_EQ(checkpoints(),
