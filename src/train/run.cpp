@@ -128,7 +128,8 @@ Run open_run(const TrainRequest& request) {
   const HostGroup& world = request.session.world();
   const RunPaths paths(deck.run.dir);
   Setting setting = choose_setting(request);
-  const std::string who = request.session.report_line(gpu_place(setting.device, request.session.rank_in_node()));
+  const std::string who =
+      request.session.report_line(gpu_place(setting.device, request.session.rank_in_node()));
   if (world.rank() == 0)
     log_info("{}\n{}, {}", who, setting.layout.grid.text(),
              device_text(setting.device, request.session.rank_in_node(), request.threads));

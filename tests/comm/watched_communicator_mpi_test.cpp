@@ -20,8 +20,8 @@ TEST(WatchedCommunicator, WhatAnErrorEndedDoesNotHang) {
   Watchdog watchdog(session, 1.0);
   const HostGroup alone(MPI_COMM_SELF);
   CpuQueue queue;
-  const auto communicator = watchdog.watch(std::make_unique<MpiCommunicator>("alone", alone), alone,
-                                           ExchangeEnd::where_waited_for);
+  const auto communicator =
+      watchdog.watch(std::make_unique<MpiCommunicator>("alone", alone), alone, ExchangeEnd::where_waited_for);
   const Buffer buffer(queue, DType::f32, {4, 3}, MemoryKind::scratch);
   const Tensor strided = buffer.tensor().columns(0, 2);
   const Communicator::Message self{buffer.tensor(), 0};
