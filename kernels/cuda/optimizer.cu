@@ -64,11 +64,18 @@ __device__ void update(T* weight, float* master, float* exp_avg, float* exp_avg_
   store<N>(weight, w);
 }
 
-/// A block for each tile.
+/// Blocks of a tile; each thread has one pack of elements, so that as many accesses as can be are on their
+/// way.
+constexpr int kBlockElements = kThreads * kPackFloats;
+constexpr int kTileBlocks = static_cast<int>(kTileElements / kBlockElements);
+static_assert(kTileElements % kBlockElements == 0);
+
 template <class T>
 __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamWArguments<T> a) {
-  if (scalar(a.scalars, StepScalar::skip) != 0.0f) return;
-  const Tile tile = tile_at(a.tiles, blockIdx.x);
+  const Tile tile = tile_at(a.tiles, blockIdx.x / kTileBlocks);
+  const std::int64_t begin = blockIdx.x % kTileBlocks * kBlockElements + threadIdx.x * kPackFloats;
+  const std::int64_t end = tile.count < begin + kPackFloats ? tile.count : begin + kPackFloats;
+  if (begin >= end || scalar(a.scalars, StepScalar::skip) != 0.0f) return;
   const float lr = scalar(a.scalars, StepScalar::learning_rate);
   const float clip = scalar(a.scalars, StepScalar::clip_factor);
   const float decay = tile.has(TileFlag::decays) ? 1.0f - lr * a.weight_decay : 1.0f;
@@ -83,14 +90,15 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamWArguments<T> a) {
   }
   float *m = a.exp_avg + tile.owned, *v = a.exp_avg_sq + tile.owned;
   const float* grad = a.grad + tile.flat;
-  std::int64_t packed = tile.aligned() ? tile.count / kPackFloats * kPackFloats : 0;
-#pragma unroll 2
-  for (std::int64_t i = threadIdx.x * kPackFloats; i < packed; i += kThreads * kPackFloats)
-    update<kPackFloats>(weight + i, master + i, m + i, v + i, grad + i, a.beta1, a.beta2, a.eps, clip, decay,
-                        step, root);
-  for (std::int64_t i = packed + threadIdx.x; i < tile.count; i += kThreads)
-    update<1>(weight + i, master + i, m + i, v + i, grad + i, a.beta1, a.beta2, a.eps, clip, decay, step,
-              root);
+  const auto some = [&](auto count, std::int64_t i) {
+    update<decltype(count)::value>(weight + i, master + i, m + i, v + i, grad + i, a.beta1, a.beta2, a.eps, clip, decay,
+                    step, root);
+  };
+  if (tile.aligned() && end - begin == kPackFloats) {
+    some(std::integral_constant<int, kPackFloats>{}, begin);
+  } else {
+    for (std::int64_t i = begin; i < end; ++i) some(std::integral_constant<int, 1>{}, i);
+  }
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -153,7 +161,8 @@ void launch(CudaQueue& queue, const AdamW& op) {
                                       .beta2 = static_cast<float>(op.beta2),
                                       .eps = static_cast<float>(op.eps),
                                       .weight_decay = static_cast<float>(op.weight_decay)};
-    adamw_kernel<<<static_cast<unsigned>(op.tiles.size(0)), kThreads, 0, stream_of(queue)>>>(arguments);
+    const auto blocks = static_cast<unsigned>(op.tiles.size(0) * kTileBlocks);
+    adamw_kernel<<<blocks, kThreads, 0, stream_of(queue)>>>(arguments);
     check_launch(AdamW::kName);
   });
 }

@@ -7,9 +7,6 @@
 namespace verne {
 namespace {
 
-/// A few accesses of 16 bytes for each of 256 threads.
-constexpr std::int64_t kTileElements = 8192;
-
 void check_one(const Checks& check, std::string_view argument, const Tensor& tensor) {
   check.dense(argument, tensor, {1});
   check.type(argument, tensor, DType::f64);

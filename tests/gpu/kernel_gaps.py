@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
 """Times when no kernel ran, from kernel_trace's lines.
 
-kernel_gaps.py TRACE [--step-ends NAME] [--steps N] [--shortest-us 5]
+kernel_gaps.py TRACE [--step-ends NAME] [--steps N] [--shortest-us 5] [--kernels 20]
 A step ends with the last of a run of kernels whose name holds NAME; the last N whole steps are looked at.
-Prints the share of the time in gaps, and every pair of neighbours that a gap lies between, the worst first.
+Prints the share of the time in gaps, every pair of neighbours that a gap lies between, the worst first, and the kernels
+that took longest.
 """
 import argparse
 import collections
+import re
 
 
 def short(name):
-    """A mangled or demangled kernel name without its template arguments and parameters."""
-    return name.split("(")[0].split("<")[0].removeprefix("void ")[-60:]
+    """A kernel's name without what the compiler adds."""
+    mangled = re.search(r"\d+([a-z][a-z0-9_]*_kernel)", name)
+    return mangled.group(1) if mangled else name.split("(")[0].split("<")[0].removeprefix("void ")[:70]
 
 
 def main():
@@ -20,6 +23,7 @@ def main():
     parser.add_argument("--step-ends", default="adamw")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--shortest-us", type=float, default=5)
+    parser.add_argument("--kernels", type=int, default=20)
     arguments = parser.parse_args()
     rows = []
     for line in open(arguments.trace):
@@ -32,10 +36,12 @@ def main():
         raise SystemExit(f"{len(ends)} steps in {arguments.trace}; {arguments.steps + 1} are needed")
     begin, stop = ends[-arguments.steps - 1], ends[-1]
     gaps, kernels, reached, before = collections.defaultdict(list), 0, begin, "the step before"
+    times = collections.defaultdict(list)
     for start, end, name in rows:
         if start < begin or start >= stop:
             continue
         kernels += 1
+        times[short(name)].append((end - start) / 1e3)
         if start - reached > arguments.shortest_us * 1e3:
             gaps[(short(before), short(name))].append((start - reached) / 1e3)
         if end > reached:
@@ -49,6 +55,9 @@ def main():
     for (first, second), values in sorted(gaps.items(), key=lambda item: -sum(item[1])):
         print(f"  {sum(values) / arguments.steps:9.1f} us a step ({100 * sum(values) / span:.2f} %) in "
               f"{len(values) / arguments.steps:.1f} gaps, longest {max(values):.1f}: {first} -> {second}")
+    for name, values in sorted(times.items(), key=lambda item: -sum(item[1]))[: arguments.kernels]:
+        print(f"  {sum(values) / arguments.steps / 1e3:9.2f} ms a step ({100 * sum(values) / span:5.2f} %) in "
+              f"{len(values) / arguments.steps:7.1f} of {name}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@
 
 namespace {
 
-constexpr std::size_t kBufferBytes = 8 << 20;
+constexpr std::size_t kBufferBytes = 256 << 10;  // small, so that little is lost where the program is killed
 std::FILE* out = nullptr;
 
 void hand_buffer(std::uint8_t** buffer, std::size_t* size, std::size_t* max_records) {
@@ -39,6 +39,7 @@ void take_buffer(CUcontext, std::uint32_t, std::uint8_t* buffer, std::size_t, st
       write(*reinterpret_cast<const CUpti_ActivityMemset4*>(record), "memset");
     }
   }
+  std::fflush(out);
   std::free(buffer);
 }
 
@@ -57,6 +58,7 @@ extern "C" int InitializeInjection() {
   cuptiActivityEnable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL);
   cuptiActivityEnable(CUPTI_ACTIVITY_KIND_MEMCPY);
   cuptiActivityEnable(CUPTI_ACTIVITY_KIND_MEMSET);
+  cuptiActivityFlushPeriod(200);
   std::atexit(finish);
   return 1;
 }

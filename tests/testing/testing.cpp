@@ -11,7 +11,8 @@ namespace verne::testing {
 namespace fs = std::filesystem;
 
 fs::path golden_dir() {
-  return VERNE_GOLDEN_DIR;
+  const char* override_path = std::getenv("VERNE_GOLDEN_DIR");
+  return override_path ? override_path : VERNE_GOLDEN_DIR;
 }
 
 std::optional<fs::path> shared_dir() {

@@ -216,13 +216,25 @@ std::vector<DeviceKind> devices() {
   return all;
 }
 
+/// Whether the environment asks for a layout: VERNE_TEST_LAYOUTS=tp2pp2,cp2,pp2x2; all where it does not say.
+bool wanted(const SmallLayout& layout) {
+  const char* only = std::getenv("VERNE_TEST_LAYOUTS");
+  if (!only) return true;
+  std::string name;
+  for (const auto& [axis, size] :
+       {std::pair{"tp", layout.tensor}, {"cp", layout.context}, {"pp", layout.pipeline}})
+    if (size > 1) name += fmt::format("{}{}", axis, size);
+  if (layout.chunks > 1) name += fmt::format("x{}", layout.chunks);
+  return fmt::format(",{},", only).find(fmt::format(",{},", name)) != std::string::npos;
+}
+
 /// Every product that divides the ranks and leaves no more data ranks than there are rows; where tensor ranks
 /// are, with and without sequence parallelism.
 std::vector<Setting> settings(int ranks, const ModelConfig& config, std::int64_t rows) {
   std::vector<Setting> all;
   for (const DeviceKind device : devices())
     for (const SmallLayout& layout : testing::small_layouts(ranks, config)) {
-      if (ranks / (layout.tensor * layout.context * layout.pipeline) > rows) continue;
+      if (ranks / (layout.tensor * layout.context * layout.pipeline) > rows || !wanted(layout)) continue;
       all.push_back({.layout = layout, .device = device});
       if (layout.tensor == 1 || layout.pipeline > 1) continue;
       all.push_back(all.back());

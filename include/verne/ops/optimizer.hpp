@@ -44,6 +44,7 @@ struct OptimizerSegment {
 /// Segments cut into tiles of bounded size, so that one launch works on all of them: a row {flat, owned,
 /// count, flags} each, for a device tensor i64 [tiles, kTileFields].
 inline constexpr std::int64_t kTileFields = 4;
+inline constexpr std::int64_t kTileElements = 8192;  ///< at most
 enum class TileFlag : std::int64_t { decays = 1, counted = 2 };
 std::vector<std::int64_t> optimizer_tiles(std::span<const OptimizerSegment> segments);
 
