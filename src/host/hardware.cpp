@@ -10,9 +10,19 @@
 namespace verne {
 namespace {
 
-/// A GPU's context, its libraries' workspaces and NCCL's buffers, which no plan sees. Measured: 1.4 GiB on an
-/// H200 under CUDA 13 with four data ranks (docs/measurements.md).
-constexpr std::int64_t kLibraryBytes = std::int64_t{1536} << 20;
+/// What no plan sees: a GPU's context and its libraries' workspaces, and NCCL's buffers of each group of
+/// ranks. Together 1.4 GiB were measured on an H200 under CUDA 13 with four data ranks, which are two groups
+/// (docs/measurements.md).
+constexpr std::int64_t kContextBytes = std::int64_t{1} << 30, kGroupBytes = std::int64_t{256} << 20;
+
+[[maybe_unused]] std::int64_t library_bytes(const ParallelLayout& layout, const Machine& machine) {
+  if (machine.link == Link::staged) return kContextBytes;
+  const ParallelSizes& sizes = layout.grid.sizes();
+  int groups = layout.grid.ranks() > 1 ? 1 : 0;  // the world
+  for (const int size : {sizes.tensor, sizes.context, sizes.context * sizes.data}) groups += size > 1 ? 1 : 0;
+  if (sizes.pipeline > 1) groups += 3;  // down, up, embedding
+  return kContextBytes + groups * kGroupBytes;
+}
 
 double gib(std::int64_t bytes) {
   return static_cast<double>(bytes) / static_cast<double>(std::int64_t{1} << 30);
@@ -103,18 +113,20 @@ std::string memory_text(const MemoryUse& memory) {
   return text + fmt::format("  {:<14}{:>10.3f} GiB\n", "total", gib(memory.peak_total));
 }
 
-void check_memory([[maybe_unused]] const MemoryUse& needed, const Machine& machine) {
+void check_memory([[maybe_unused]] const MemoryUse& needed, [[maybe_unused]] const ParallelLayout& layout,
+                  const Machine& machine) {
   if (machine.device == DeviceKind::cpu) return;
 #if VERNE_WITH_CUDA
   const CudaQueue::DeviceMemory memory = CudaQueue::device_memory(machine.gpu->index);
   const std::int64_t share = memory.free_bytes / machine.ranks_of_gpu;
-  if (needed.peak_total + kLibraryBytes <= share) return;
+  const std::int64_t libraries = library_bytes(layout, machine);
+  if (needed.peak_total + libraries <= share) return;
   throw_user_error(
       "the model does not fit: this rank needs {:.1f} GiB and {:.1f} GiB for libraries; GPU {} has {:.1f} "
       "GiB free of {:.1f}{}.\n{}"
       "What helps: more ranks (data ranks share the optimizer, tensor and pipeline ranks everything, context "
       "ranks activations), train.recompute=full, a smaller train.micro_batch or data.seq_length.",
-      gib(needed.peak_total), gib(kLibraryBytes), machine.gpu->index, gib(memory.free_bytes),
+      gib(needed.peak_total), gib(libraries), machine.gpu->index, gib(memory.free_bytes),
       gib(memory.total_bytes),
       machine.ranks_of_gpu > 1 ? fmt::format(" for {} ranks that share it", machine.ranks_of_gpu) : "",
       OwnLines{memory_text(needed)});
@@ -122,10 +134,11 @@ void check_memory([[maybe_unused]] const MemoryUse& needed, const Machine& machi
 }
 
 ParallelRuntime make_runtime(const HostGroup& world, const ParallelLayout& layout, const ModelConfig& model,
-                             const Machine& machine, ParallelRuntime::Bits bits, Watchdog* watchdog) {
+                             const Machine& machine, Determinism determinism, Watchdog* watchdog) {
   if (machine.device == DeviceKind::cuda)
-    return ParallelRuntime::cuda(world, layout, model,
-                                 {.index = machine.gpu->index, .bits = bits, .link = machine.link}, watchdog);
+    return ParallelRuntime::cuda(
+        world, layout, model, {.index = machine.gpu->index, .determinism = determinism, .link = machine.link},
+        watchdog);
   return ParallelRuntime::cpu(world, layout, model, machine.threads, watchdog);
 }
 

@@ -131,7 +131,7 @@ HostPlan ModelHost::planned(const MetaTrace& trace) const {
 HostPlan ModelHost::plan(const ModelConfig& config, const ParallelLayout& layout,
                          const HostOptions& options) {
   MetaTrace trace;
-  ParallelRuntime runtime = ParallelRuntime::meta(layout, config, trace);
+  ParallelRuntime runtime = ParallelRuntime::meta(layout, config, trace, options.determinism);
   ModelHost host(config, runtime, options, kUnboundedArenas);
   host.log_probabilities(blank_batch(options), [](std::int64_t, std::span<const float>) {});
   return host.planned(trace);

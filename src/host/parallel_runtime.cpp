@@ -69,13 +69,11 @@ ParallelRuntime ParallelRuntime::cuda([[maybe_unused]] const HostGroup& world, c
                                       [[maybe_unused]] const Gpu& gpu, [[maybe_unused]] Watchdog* watchdog) {
   ParallelRuntime runtime(layout);
 #if VERNE_WITH_CUDA
-  const Determinism determinism =
-      gpu.bits == Bits::reproducible ? Determinism::deterministic : Determinism::fast;
   for (std::size_t lane = 0; lane < kLanes; ++lane) {
     // What others wait for goes before what only this rank computes.
     const bool computes = static_cast<Lane>(lane) == Lane::compute;
     runtime.queues_.push_back(std::make_unique<CudaQueue>(
-        gpu.index, determinism, computes ? CudaQueue::Priority::normal : CudaQueue::Priority::high));
+        gpu.index, gpu.determinism, computes ? CudaQueue::Priority::normal : CudaQueue::Priority::high));
     runtime.lanes_[lane] = runtime.queues_.back().get();
   }
   runtime.connect(world, model, gpu.link, watchdog);
@@ -86,14 +84,14 @@ ParallelRuntime ParallelRuntime::cuda([[maybe_unused]] const HostGroup& world, c
 }
 
 ParallelRuntime ParallelRuntime::meta(const ParallelLayout& layout, const ModelConfig& model,
-                                      MetaTrace& trace) {
+                                      MetaTrace& trace, Determinism determinism) {
   ParallelRuntime runtime(layout);
   const ProcessGrid& grid = layout.grid;
   const ParallelSizes& sizes = grid.sizes();
   constexpr std::array<const char*, kLanes> names = {"compute", "upload", "tensor", "context",
                                                      "data",    "down",   "up"};
   for (std::size_t lane = 0; lane < kLanes; ++lane) {
-    runtime.queues_.push_back(std::make_unique<MetaQueue>(trace, names[lane]));
+    runtime.queues_.push_back(std::make_unique<MetaQueue>(trace, names[lane], determinism));
     runtime.lanes_[lane] = runtime.queues_.back().get();
   }
   runtime.first_copy_ = first_copy_of(grid, model);

@@ -212,7 +212,8 @@ void score(const ScoreRequest& request) {
   HostOptions options{.dtype = deck.model.dtype == ModelDType::fp32 ? DType::f32 : DType::bf16,
                       .purpose = Purpose::inference,
                       .batch = {},
-                      .trains = {}};
+                      .trains = {},
+                      .determinism = Determinism::deterministic};
   agree_after(world, [&] {
     model = ModelSource::open(deck.model, [&](const std::string& line) {
       if (world.rank() == 0) log_info("{}", line);
@@ -233,11 +234,11 @@ void score(const ScoreRequest& request) {
   HostPlan plan;
   agree_after(world, [&] {
     plan = ModelHost::plan(model->config(), layout, options);
-    check_memory(plan.memory, machine);
+    check_memory(plan.memory, layout, machine);
   });
   Watchdog watchdog(request.session, static_cast<double>(deck.run.collective_timeout_s));
   ParallelRuntime runtime =
-      make_runtime(world, layout, model->config(), machine, ParallelRuntime::Bits::reproducible, &watchdog);
+      make_runtime(world, layout, model->config(), machine, options.determinism, &watchdog);
   ModelHost host(model->config(), runtime, options, plan.arenas);
   load_weights(*model, world, host);
 

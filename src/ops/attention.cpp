@@ -150,7 +150,7 @@ std::int64_t visible_pairs(std::int64_t queries, std::int64_t keys, std::int64_t
   return seen_by_first(keys, window) - seen_by_first(keys - queries, window);
 }
 
-std::int64_t attention_workspace_bound(const AttentionBackward& op, Determinism determinism) {
+std::int64_t workspace_bound(const AttentionBackward& op, Determinism determinism) {
   const auto& [query, key] = op.layout;
   const std::int64_t queries = op.q.size(0), keys = op.k.size(0), heads = op.q.size(1),
                      kv_heads = op.k.size(1), dim = op.q.size(2), widths = dim + op.v.size(2);

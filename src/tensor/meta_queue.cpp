@@ -43,11 +43,20 @@ class MetaQueue::Recorded final : public Event::State {
   std::int64_t event_;
 };
 
-MetaQueue::MetaQueue(MetaTrace& trace, std::string name)
-    : Queue(QueueKind::meta), trace_(trace), index_(trace.add_queue(std::move(name))) {}
+MetaQueue::MetaQueue(MetaTrace& trace, std::string name, Determinism determinism)
+    : Queue(QueueKind::meta),
+      trace_(trace),
+      index_(trace.add_queue(std::move(name))),
+      determinism_(determinism) {}
 
 void MetaQueue::record_operation(std::string_view operation, const Cost& cost, const Access& access) {
   trace_.add_operation(index_, operation, cost, access);
+}
+
+void MetaQueue::record_workspace(std::int64_t bytes) {
+  if (bytes <= workspace_) return;
+  allocate(bytes - workspace_, MemoryKind::scratch);  // lives as long as the queue
+  workspace_ = bytes;
 }
 
 std::byte* MetaQueue::allocate(std::int64_t bytes, MemoryKind kind) {

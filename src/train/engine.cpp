@@ -39,7 +39,7 @@ void Engine::rehearse(Engine& engine) {
 
 HostPlan Engine::plan(const ModelConfig& config, const ParallelLayout& layout, const EngineOptions& options) {
   MetaTrace trace;
-  ParallelRuntime runtime = ParallelRuntime::meta(layout, config, trace);
+  ParallelRuntime runtime = ParallelRuntime::meta(layout, config, trace, options.host.determinism);
   // More micro-batches than fill the pipeline need no more memory.
   EngineOptions few = options;
   const PipelinePlace place = layout.pipeline();

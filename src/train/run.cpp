@@ -17,16 +17,18 @@ DType engine_dtype(const ModelSection& section) {
 
 EngineOptions engine_options(const Deck& deck, const TrainingData& data) {
   const OptimizerSection& o = deck.optimizer;
-  EngineOptions options{.host = {.dtype = engine_dtype(deck.model),
-                                 .recompute = deck.train.recompute,
-                                 .batch = data.train->shape(),
-                                 .micro_batches = data.train->accumulation_steps(),
-                                 .trains = {}},
-                        .optimizer = {.beta1 = o.beta1,
-                                      .beta2 = o.beta2,
-                                      .eps = o.eps,
-                                      .weight_decay = o.weight_decay,
-                                      .clip_grad = o.clip_grad}};
+  EngineOptions options{
+      .host = {.dtype = engine_dtype(deck.model),
+               .recompute = deck.train.recompute,
+               .batch = data.train->shape(),
+               .micro_batches = data.train->accumulation_steps(),
+               .trains = {},
+               .determinism = deck.run.deterministic ? Determinism::deterministic : Determinism::fast},
+      .optimizer = {.beta1 = o.beta1,
+                    .beta2 = o.beta2,
+                    .eps = o.eps,
+                    .weight_decay = o.weight_decay,
+                    .clip_grad = o.clip_grad}};
   // One engine serves validation too: its micro-batches may hold more documents.
   if (data.validation)
     options.host.batch.document_capacity =

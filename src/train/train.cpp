@@ -45,10 +45,8 @@ bool finished(const Run& run, const std::optional<fs::path>& checkpoint) {
 
 ExitCode train_to_the_end(const Run& run) {
   Watchdog watchdog(run.request.session, static_cast<double>(run.deck.run.collective_timeout_s));
-  ParallelRuntime runtime = make_runtime(
-      run.world, run.layout, run.model.config(), run.machine,
-      run.deck.run.deterministic ? ParallelRuntime::Bits::reproducible : ParallelRuntime::Bits::fast,
-      &watchdog);
+  ParallelRuntime runtime = make_runtime(run.world, run.layout, run.model.config(), run.machine,
+                                         run.engine_options.host.determinism, &watchdog);
   Engine engine(run.model.config(), runtime, run.engine_options, run.plan.arenas);
   return Trainer(run, engine).run();
 }
@@ -69,7 +67,7 @@ ExitCode train(const TrainRequest& request) {
     show_dry_run(run);
     return ExitCode::done;
   }
-  agree_after(world, [&] { check_memory(run.plan.memory, run.machine); });
+  agree_after(world, [&] { check_memory(run.plan.memory, run.layout, run.machine); });
   const bool was_finished = finished(run, RunCheckpoints::find(run));
   if (!was_finished) {
     publish_run_files(run);

@@ -417,7 +417,7 @@ TEST(AttentionWorkspace, IsBoundedNotFarAboveWhatWasMeasured) {
                        .v = slice(40, 8),
                        .layout = self_attention(uniform_documents(2, 4096))};
   const auto megabytes = [&](Determinism determinism) {
-    return static_cast<double>(attention_workspace_bound(op, determinism)) / 1e6;
+    return static_cast<double>(workspace_bound(op, determinism)) / 1e6;
   };
   EXPECT_NEAR(megabytes(Determinism::fast), 505, 5);  // 270 measured
   // All score matrices of 2 documents and 32 heads.

@@ -380,7 +380,7 @@ void bench_attention(Bench& b, const AttentionBench& bench, const std::string& s
                                    .scale = forward.scale,
                                    .window = bench.window};
   b.time("AttentionBackward, " + bench.name + suffix, backward, part);
-  const std::int64_t bound = attention_workspace_bound(backward, b.queue().determinism());
+  const std::int64_t bound = workspace_bound(backward, b.queue().determinism());
   fmt::print("{:<44} {:>9.1f} MB largest workspace so far, this backward's bound {:.1f} MB\n", "",
              static_cast<double>(b.workspace_bytes()) / 1e6, static_cast<double>(bound) / 1e6);
 }

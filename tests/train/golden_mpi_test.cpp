@@ -142,7 +142,7 @@ class Case {
     const Machine machine =
         choose_machine(setting.device == DeviceKind::cuda ? Device::cuda : Device::cpu, session(), 1);
     runtime_.emplace(
-        make_runtime(world(), layout_, config_, machine, ParallelRuntime::Bits::reproducible, nullptr));
+        make_runtime(world(), layout_, config_, machine, Determinism::deterministic, nullptr));
     engine_.emplace(config_, *runtime_, options, Engine::plan(config_, layout_, options).arenas);
     load_parts(folder_, world(), runtime_->compute(), engine_->host().loadable_parts(DType::f32));
     engine_->host().weights_loaded();

@@ -31,14 +31,14 @@ std::optional<double> peak_bf16_tflops(ParallelRuntime& runtime);
 /// "cpu, 2 threads" or the GPU's name.
 std::string device_text(const Machine& machine);
 
-/// Throws UserError that shows the figures where `memory` does not fit into the rank's share of its GPU.
-/// Nothing on a CPU.
-void check_memory(const MemoryUse& memory, const Machine& machine);
+/// Throws UserError that shows the figures where `memory`, and what libraries take under the layout, does not
+/// fit into the rank's share of its GPU. Nothing on a CPU.
+void check_memory(const MemoryUse& memory, const ParallelLayout& layout, const Machine& machine);
 /// Memory by kind, a line each.
 std::string memory_text(const MemoryUse& memory);
 
 /// Makes the queues and communicators of this rank. Collective.
 ParallelRuntime make_runtime(const HostGroup& world, const ParallelLayout& layout, const ModelConfig& model,
-                             const Machine& machine, ParallelRuntime::Bits bits, Watchdog* watchdog);
+                             const Machine& machine, Determinism determinism, Watchdog* watchdog);
 
 }  // namespace verne

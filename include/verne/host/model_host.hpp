@@ -22,6 +22,7 @@ struct HostOptions {
   std::int64_t bucket_elements = 0;  ///< that close a bucket; 0: see model_host.cpp
   /// Which tensors train, by Hugging Face name; not set: all. The tensors of one parameter agree.
   std::function<bool(std::string_view)> trains;
+  Determinism determinism = Determinism::fast;  ///< of the runtime, for a plan
 };
 
 /// Bytes of the arenas.

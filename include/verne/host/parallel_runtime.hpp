@@ -38,17 +38,17 @@ class ParallelRuntime {
 
   static ParallelRuntime cpu(const HostGroup& world, const ParallelLayout& layout, const ModelConfig& model,
                              int threads, Watchdog* watchdog = nullptr);
-  enum class Bits { fast, reproducible };
   struct Gpu {
     int index = 0;
-    Bits bits = Bits::fast;
+    Determinism determinism = Determinism::fast;
     Link link = Link::direct;  ///< staged: several ranks share the GPU
   };
   /// A GPU rank. Throws SystemError in a build without CUDA.
   static ParallelRuntime cuda(const HostGroup& world, const ParallelLayout& layout, const ModelConfig& model,
                               const Gpu& gpu, Watchdog* watchdog = nullptr);
   /// Any rank of any layout in one process, running nothing: its queues record into `trace`.
-  static ParallelRuntime meta(const ParallelLayout& layout, const ModelConfig& model, MetaTrace& trace);
+  static ParallelRuntime meta(const ParallelLayout& layout, const ModelConfig& model, MetaTrace& trace,
+                              Determinism determinism = Determinism::fast);
 
   const ParallelLayout& layout() const { return layout_; }
   const ProcessGrid& grid() const { return layout_.grid; }

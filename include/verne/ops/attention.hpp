@@ -1,6 +1,5 @@
 #pragma once
 #include "verne/ops/launch.hpp"
-#include "verne/tensor/cuda_queue.hpp"
 
 namespace verne {
 
@@ -89,6 +88,6 @@ inline constexpr std::int64_t kScoreMatrixBytes = std::int64_t{5} << 29;
 /// Bounds the device memory that a backward on CUDA takes beside its arguments, without a GPU to ask: dq, and
 /// dk and dv of every query head, in float32 as cudnn-frontend lays them out, gathered dk and dv, tables, and
 /// score matrices. What cuDNN took on an H200 (docs/measurements.md) is below it; bench_cuda prints both.
-std::int64_t attention_workspace_bound(const AttentionBackward& op, Determinism determinism);
+std::int64_t workspace_bound(const AttentionBackward& op, Determinism determinism);
 
 }  // namespace verne

@@ -21,7 +21,7 @@ class ProfileRange {
 
 /// Runs an operation: checks its arguments and launches the kernel of the queue's kind. An operation is a
 /// struct with `kName`, `check()`, `cost()`, `access()` and a `launch` for CpuQueue and CudaQueue; a missing
-/// kernel is a link error naming it.
+/// kernel is a link error naming it. One that needs much memory beside its arguments has a `workspace_bound`.
 template <class Operation>
 void run(Queue& queue, const Operation& operation) {
   operation.check();
@@ -29,9 +29,13 @@ void run(Queue& queue, const Operation& operation) {
     case QueueKind::cpu:
       launch(static_cast<CpuQueue&>(queue), operation);
       return;
-    case QueueKind::meta:
-      static_cast<MetaQueue&>(queue).record_operation(Operation::kName, operation.cost(), operation.access());
+    case QueueKind::meta: {
+      auto& meta = static_cast<MetaQueue&>(queue);
+      meta.record_operation(Operation::kName, operation.cost(), operation.access());
+      if constexpr (requires { workspace_bound(operation, meta.determinism()); })
+        meta.record_workspace(workspace_bound(operation, meta.determinism()));
       return;
+    }
     case QueueKind::cuda: {
 #if VERNE_WITH_CUDA
       const ProfileRange range(queue, Operation::kName);

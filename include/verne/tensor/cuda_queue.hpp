@@ -11,8 +11,6 @@ namespace verne {
 /// The kernels' library handles and caches on one queue (cuBLASLt, cuDNN plans); defined by the CUDA kernels.
 struct CudaLibraries;
 
-enum class Determinism { fast, deterministic };
-
 /// Enqueues on a stream of one GPU. Exists only in builds with CUDA; constructing one needs a GPU.
 class CudaQueue final : public Queue {
  public:

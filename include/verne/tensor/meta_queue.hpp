@@ -11,11 +11,14 @@ namespace verne {
 class MetaQueue final : public Queue {
  public:
   /// `trace` must outlive the queue, its memory and its events. `name` is for reports: "compute", "data".
-  MetaQueue(MetaTrace& trace, std::string name);
+  MetaQueue(MetaTrace& trace, std::string name, Determinism determinism = Determinism::fast);
 
   MetaTrace& trace() const { return trace_; }
   /// `run` and communicators call this for what they would have launched.
   void record_operation(std::string_view operation, const Cost& cost, const Access& access);
+  /// What an operation needs beside its arguments; the largest counts as scratch.
+  void record_workspace(std::int64_t bytes);
+  Determinism determinism() const { return determinism_; }
 
   std::byte* allocate(std::int64_t bytes, MemoryKind kind) override;
   void release(std::byte* data, std::int64_t bytes, MemoryKind kind) override;
@@ -40,6 +43,8 @@ class MetaQueue final : public Queue {
   class Recorded;
   MetaTrace& trace_;
   std::int32_t index_;  ///< among the trace's queues
+  Determinism determinism_;
+  std::int64_t workspace_ = 0;
 };
 
 }  // namespace verne

@@ -8,6 +8,9 @@
 
 namespace verne {
 
+/// Whether kernels of a GPU give the same bits in every run, at some cost. Those of a CPU always do.
+enum class Determinism { fast, deterministic };
+
 enum class QueueKind { cpu, cuda, meta };
 
 /// What memory is for; a dry run shows the peak of each.
