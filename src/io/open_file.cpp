@@ -134,12 +134,12 @@ void File::write_at(std::int64_t offset, std::span<const std::byte> from) const 
 
 void File::reserve(std::int64_t bytes) const {
   if (bytes <= 0) return;
+  // Not posix_fallocate: where the file system cannot set space aside, glibc writes a byte to every page.
   int error = 0;
   do {
-    error = ::posix_fallocate(descriptor_, 0, bytes);
+    error = ::fallocate(descriptor_, 0, 0, bytes) == 0 ? 0 : errno;
   } while (error == EINTR);
-  // A file system that cannot set space aside still takes the size.
-  if (error == EOPNOTSUPP || error == EINVAL || error == ENOSYS) {
+  if (error == EOPNOTSUPP || error == EINVAL || error == ENOSYS) {  // it still takes the size
     if (size() >= bytes) return;
     error = ::ftruncate(descriptor_, bytes) == 0 ? 0 : errno;
   }
@@ -148,6 +148,10 @@ void File::reserve(std::int64_t bytes) const {
                        path_.string(), bytes, std::generic_category().message(error));
   }
   if (error != 0) throw_file_error("extended", path_, error);
+}
+
+void File::begin_sync(std::int64_t offset, std::int64_t bytes) const {
+  ::sync_file_range(descriptor_, offset, bytes, SYNC_FILE_RANGE_WRITE);
 }
 
 void File::sync() const {

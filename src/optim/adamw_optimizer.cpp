@@ -133,9 +133,24 @@ Tensor AdamWOptimizer::state(OptimizerState which) const {
   return {};
 }
 
-std::vector<TensorPart> AdamWOptimizer::parts(OptimizerState which) const {
-  const Tensor local = state(which);
+std::vector<TensorPart> AdamWOptimizer::parts(OptimizerState which, Copies copies) const {
   const bool in_weights = which == OptimizerState::master && master_.bytes() == 0;
+  return owned_parts(state(which), in_weights ? Lies::flat : Lies::owned, DType::f32, copies);
+}
+
+std::vector<TensorPart> AdamWOptimizer::weight_parts(DType stored) const {
+  return owned_parts(store_.flat_weights(), Lies::flat, stored, Copies::one);
+}
+
+std::int64_t AdamWOptimizer::given_by_others_from(const Parameter& p) const {
+  if (p.tensor_gradient == TensorGradient::kv_replicas && place_.tensor_rank % place_.kv_replicas != 0)
+    return p.replicated_row * p.shape[1];
+  if (p.held_by_all_tensor_ranks && place_.tensor_rank != 0) return 0;
+  return p.shape.count();
+}
+
+std::vector<TensorPart> AdamWOptimizer::owned_parts(const Tensor& local, Lies lies, DType stored,
+                                                    Copies copies) const {
   std::vector<TensorPart> parts;
   for (const Parameter* p : store_.parameters()) {
     if (!p->trainable) continue;
@@ -144,11 +159,13 @@ std::vector<TensorPart> AdamWOptimizer::parts(OptimizerState which) const {
     const std::int64_t block = bucket.size / place_.data_ranks, offset = store_.offset(*p);
     const std::int64_t first = bucket.begin + place_.data_rank * block;
     // Parameter-local elements that this rank owns, and where element 0 would lie in `local`.
-    const std::int64_t begin = first - offset, end = begin + block;
-    const std::int64_t shift = in_weights ? offset : owned_begin_[b] - begin;
+    const std::int64_t begin = first - offset;
+    const std::int64_t end =
+        copies == Copies::all ? begin + block : std::min(begin + block, given_by_others_from(*p));
+    const std::int64_t shift = lies == Lies::flat ? offset : owned_begin_[b] - begin;
     for (const ParameterSlice& slice : p->slices)
       parts.push_back({.name = slice.name,
-                       .dtype = DType::f32,
+                       .dtype = stored,
                        .shape = slice.shape,
                        .local = local,
                        .runs = clip_runs(slice.runs, begin, end, shift)});

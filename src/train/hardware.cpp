@@ -104,10 +104,7 @@ ParallelRuntime make_runtime(const HostGroup& world, const ProcessGrid& grid, co
 
 void load_weights(const ModelSource& model, const HostGroup& world, Engine& engine) {
   check_duplicates(model.weights(), duplicate_tensors(model.config()), world);
-  std::vector<TensorPart> parts = engine.weight_parts(DType::f32);
-  for (TensorPart& part : parts)
-    if (const TensorInfo* stored = model.weights().find(part.name)) part.dtype = stored->dtype;
-  load_parts(model.weights(), world, engine.runtime().compute(), parts);
+  load_parts(model.weights(), world, engine.runtime().compute(), engine.weight_parts(DType::f32));
   engine.weights_changed();
 }
 

@@ -68,21 +68,21 @@ struct Setting {
 Setting choose_setting(const TrainRequest& request) {
   const Deck& deck = request.deck;
   const HostGroup& world = request.session.world();
-  std::optional<Setting> setting;
+  DeviceKind device{};
   agree_after(world, [&] {
     parse_monitor(deck.checkpoint.monitor);
-    const DeviceKind device = choose_device(deck.run.device);
+    device = choose_device(deck.run.device);
     if (device == DeviceKind::cuda)
       require_user(request.session.rank_in_node() < visible_gpus(),
                    "{} ranks on this node, {} GPUs: start one rank a GPU", request.session.node().size(),
                    visible_gpus());
-    ModelSource model = ModelSource::open(deck.model, [&](const std::string& line) {
-      if (world.rank() == 0) log_info("{}", line);
-    });
-    TrainLayout layout = make_layout(deck, model.config(), world.rank(), world.size());
-    setting = {.model = std::move(model), .layout = layout, .device = device};
   });
-  return std::move(*setting);
+  ModelSource model = ModelSource::open(deck.model, world, [&](const std::string& line) {
+    if (world.rank() == 0) log_info("{}", line);
+  });
+  std::optional<TrainLayout> layout;
+  agree_after(world, [&] { layout = make_layout(deck, model.config(), world.rank(), world.size()); });
+  return {.model = std::move(model), .layout = *layout, .device = device};
 }
 
 /// Fingerprints of all inputs, and the run's identity, which the weights and the tokens decide.

@@ -146,11 +146,11 @@ void score(const ScoreRequest& request) {
   EngineOptions options{.dtype = deck.model.dtype == ModelDType::fp32 ? DType::f32 : DType::bf16,
                         .purpose = Purpose::inference};
   EnginePlan plan;
+  agree_after(world, [&] { device = choose_device(deck.run.device); });
+  model = ModelSource::open(deck.model, world, [&](const std::string& line) {
+    if (world.rank() == 0) log_info("{}", line);
+  });
   agree_after(world, [&] {
-    device = choose_device(deck.run.device);
-    model = ModelSource::open(deck.model, [&](const std::string& line) {
-      if (world.rank() == 0) log_info("{}", line);
-    });
     layout = make_layout_without_batch(deck, model->config(), world.rank(), world.size());
     documents = read_documents(deck, *model);
   });

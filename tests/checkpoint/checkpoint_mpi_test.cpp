@@ -15,6 +15,7 @@ namespace verne {
 namespace {
 
 using testing::Cut;
+using testing::Holders;
 using testing::make_content;
 using testing::make_parts;
 using testing::Parts;
@@ -28,13 +29,15 @@ class CheckpointMpi : public ::testing::Test {
   }
   ~CheckpointMpi() override { group.barrier(); }
 
+  /// What this rank owns, filled.
   Parts parts(DType stored, DType local, Cut cut, int seed, std::int64_t big_rows = testing::kFewRows) {
-    Parts made = make_parts(queue, stored, local, cut, group.rank(), group.size(), big_rows);
+    Parts made = make_parts(queue, stored, local, cut, group.rank(), group.size(), big_rows, Holders::one);
     made.fill(seed);
     return made;
   }
+  /// What this rank wants.
   Parts empty_parts(DType stored, DType local, Cut cut, std::int64_t big_rows = testing::kFewRows) {
-    return make_parts(queue, stored, local, cut, group.rank(), group.size(), big_rows);
+    return make_parts(queue, stored, local, cut, group.rank(), group.size(), big_rows, Holders::all);
   }
   std::int64_t entries() const {
     return std::distance(std::filesystem::directory_iterator(folder), std::filesystem::directory_iterator());
@@ -42,6 +45,7 @@ class CheckpointMpi : public ::testing::Test {
 
   HostGroup group;
   CpuQueue queue;
+  CheckpointSaver saver{group};
   std::filesystem::path folder;
 
  private:
@@ -56,9 +60,9 @@ TEST_F(CheckpointMpi, AnyLayoutReadsWhatAnyLayoutWrote) {
                   master = parts(DType::f32, DType::f32, Cut::flat, 2),
                   exp_avg = parts(DType::f32, DType::f32, Cut::rows, 3),
                   exp_avg_sq = parts(DType::f32, DType::f32, Cut::columns, 4);
-      save_checkpoint(path, group, queue, make_content(model, master, exp_avg, exp_avg_sq, 5));
+      saver.save(path, queue, make_content(model, master, exp_avg, exp_avg_sq, 5));
     }
-    const CheckpointReader reader(path);
+    const CheckpointReader reader(path, group);
     EXPECT_EQ(reader.state().step(), 5);
     EXPECT_EQ(reader.state().values["layout"], "tensor=2");
     EXPECT_EQ(reader.side_files().config, "{\"model_type\": \"llama\"}\n");
@@ -66,15 +70,15 @@ TEST_F(CheckpointMpi, AnyLayoutReadsWhatAnyLayoutWrote) {
     EXPECT_TRUE(reader.has_optimizer());
     for (const Cut target : {Cut::rows, Cut::columns, Cut::flat, Cut::whole}) {
       Parts model = empty_parts(DType::f32, DType::f32, target);  // stored as bf16
-      restore_parts(reader, CheckpointGroup::model, group, queue, model.parts);
+      load_parts(reader.tensors(CheckpointGroup::model), group, queue, model.parts);
       EXPECT_EQ(model.wrong(1), 0);
       Parts moments = empty_parts(DType::f32, DType::f32, target);
-      restore_parts(reader, CheckpointGroup::master, group, queue, moments.parts);
+      load_parts(reader.tensors(CheckpointGroup::master), group, queue, moments.parts);
       EXPECT_EQ(moments.wrong(2), 0);
       EXPECT_GT(moments.wrong(3), 0);
-      restore_parts(reader, CheckpointGroup::exp_avg, group, queue, moments.parts);
+      load_parts(reader.tensors(CheckpointGroup::exp_avg), group, queue, moments.parts);
       EXPECT_EQ(moments.wrong(3), 0);
-      restore_parts(reader, CheckpointGroup::exp_avg_sq, group, queue, moments.parts);
+      load_parts(reader.tensors(CheckpointGroup::exp_avg_sq), group, queue, moments.parts);
       EXPECT_EQ(moments.wrong(4), 0);
     }
     group.barrier();
@@ -85,24 +89,24 @@ TEST_F(CheckpointMpi, FileIsTheSameForAnyLayoutAndWayOfWriting) {
   const Parts none;
   {
     const Parts model = parts(DType::f32, DType::f32, Cut::columns, 1, testing::kBigRows);
-    save_checkpoint(folder / "together.h5", group, queue, make_content(model, none, none, none, 7));
-    AsyncSaver saver;
-    saver.start(folder / "async.h5", group, queue, make_content(model, none, none, none, 7));
+    saver.save(folder / "together.h5", queue, make_content(model, none, none, none, 7));
+    saver.start(folder / "async.h5", queue, make_content(model, none, none, none, 7));
     EXPECT_TRUE(saver.in_flight());
     EXPECT_EQ(saver.finish(), folder / "async.h5");
     EXPECT_FALSE(saver.in_flight());
   }
   if (group.rank() == 0) {
     const HostGroup alone;
-    Parts model = make_parts(queue, DType::f32, DType::f32, Cut::whole, 0, 1, testing::kBigRows);
+    Parts model =
+        make_parts(queue, DType::f32, DType::f32, Cut::whole, 0, 1, testing::kBigRows, Holders::one);
     model.fill(1);
-    save_checkpoint(folder / "alone.h5", alone, queue, make_content(model, none, none, none, 7));
+    CheckpointSaver(alone).save(folder / "alone.h5", queue, make_content(model, none, none, none, 7));
     const std::string expected = testing::read_text(folder / "alone.h5");
     EXPECT_TRUE(testing::read_text(folder / "together.h5") == expected);
     EXPECT_TRUE(testing::read_text(folder / "async.h5") == expected);
     EXPECT_EQ(entries(), 3);
   }
-  const CheckpointReader reader(folder / "together.h5");
+  const CheckpointReader reader(folder / "together.h5", group);
   verify_checkpoint(reader);
   EXPECT_FALSE(reader.has_optimizer());
 }
@@ -110,23 +114,21 @@ TEST_F(CheckpointMpi, FileIsTheSameForAnyLayoutAndWayOfWriting) {
 TEST_F(CheckpointMpi, AsyncSaveHoldsTheMomentOfItsStart) {
   Parts model = parts(DType::f32, DType::f32, Cut::rows, 1);
   const Parts none;
-  AsyncSaver saver;
-  saver.start(folder / "a.h5", group, queue, make_content(model, none, none, none, 1));
+  saver.start(folder / "a.h5", queue, make_content(model, none, none, none, 1));
   model.fill(2);
-  EXPECT_THROW(saver.start(folder / "b.h5", group, queue, make_content(model, none, none, none, 2)),
-               InternalError);
+  EXPECT_THROW(saver.start(folder / "b.h5", queue, make_content(model, none, none, none, 2)), InternalError);
   EXPECT_FALSE(std::filesystem::exists(folder / "a.h5"));
   saver.finish();
-  const CheckpointReader reader(folder / "a.h5");
-  restore_parts(reader, CheckpointGroup::model, group, queue, model.parts);
+  const CheckpointReader reader(folder / "a.h5", group);
+  load_parts(reader.tensors(CheckpointGroup::model), group, queue, model.parts);
   EXPECT_EQ(model.wrong(1), 0);
 }
 
 TEST_F(CheckpointMpi, UnfinishedAsyncSaveLeavesNothing) {
   const Parts model = parts(DType::f32, DType::f32, Cut::rows, 1), none;
   {
-    AsyncSaver saver;
-    saver.start(folder / "a.h5", group, queue, make_content(model, none, none, none, 1));
+    CheckpointSaver saver(group);
+    saver.start(folder / "a.h5", queue, make_content(model, none, none, none, 1));
   }
   group.barrier();
   EXPECT_EQ(entries(), 0);
@@ -136,30 +138,29 @@ TEST_F(CheckpointMpi, FullDiskIsASystemErrorOnEveryRankAndLeavesTheOldFile) {
   const auto path = folder / "step_00000001.h5";
   const Parts none, model = parts(DType::f32, DType::f32, Cut::rows, 1, testing::kBigRows),
                     later = parts(DType::f32, DType::f32, Cut::rows, 2, testing::kBigRows);
-  save_checkpoint(path, group, queue, make_content(model, none, none, none, 1));
+  saver.save(path, queue, make_content(model, none, none, none, 1));
   // Files that may not grow past 1 MiB stand in for a full disk.
   rlimit before{};
   getrlimit(RLIMIT_FSIZE, &before);
   const rlimit limited{1 << 20, before.rlim_max};
   const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
   setrlimit(RLIMIT_FSIZE, &limited);
-  EXPECT_THROW(save_checkpoint(path, group, queue, make_content(later, none, none, none, 1)), SystemError);
-  AsyncSaver saver;
-  EXPECT_THROW(saver.start(path, group, queue, make_content(later, none, none, none, 1)), SystemError);
+  EXPECT_THROW(saver.save(path, queue, make_content(later, none, none, none, 1)), SystemError);
+  EXPECT_THROW(saver.start(path, queue, make_content(later, none, none, none, 1)), SystemError);
   EXPECT_FALSE(saver.in_flight());
   setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, old_handler);
   group.barrier();
   EXPECT_EQ(entries(), 1);
   Parts restored = empty_parts(DType::f32, DType::f32, Cut::rows, testing::kBigRows);
-  restore_parts(CheckpointReader(path), CheckpointGroup::model, group, queue, restored.parts);
+  load_parts(CheckpointReader(path, group).tensors(CheckpointGroup::model), group, queue, restored.parts);
   EXPECT_EQ(restored.wrong(1), 0);
 }
 
 TEST_F(CheckpointMpi, DamagedBlockIsNamedOnEveryRank) {
   const auto path = folder / "a.h5";
   const Parts none, model = parts(DType::f32, DType::f32, Cut::rows, 1, testing::kBigRows);
-  save_checkpoint(path, group, queue, make_content(model, none, none, none, 1));
+  saver.save(path, queue, make_content(model, none, none, none, 1));
   if (group.rank() == 0) {
     std::string bytes = testing::read_text(path);
     // The last element of the big tensor is in its second block; its value pattern is looked for from the
@@ -177,7 +178,7 @@ TEST_F(CheckpointMpi, DamagedBlockIsNamedOnEveryRank) {
   group.barrier();
   Parts restored = empty_parts(DType::f32, DType::f32, Cut::columns, testing::kBigRows);
   try {
-    restore_parts(CheckpointReader(path), CheckpointGroup::model, group, queue, restored.parts);
+    load_parts(CheckpointReader(path, group).tensors(CheckpointGroup::model), group, queue, restored.parts);
     FAIL() << "restored a damaged tensor";
   } catch (const UserError& error) {
     EXPECT_THAT(error.what(), ::testing::HasSubstr("/model/model.big.weight is damaged in block 1"));

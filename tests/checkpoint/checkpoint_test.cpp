@@ -18,7 +18,6 @@ namespace {
 
 using testing::Cut;
 using ::testing::HasSubstr;
-using testing::Holds;
 using testing::make_parts;
 using testing::save_alone;
 
@@ -41,7 +40,7 @@ void flip_byte(const std::filesystem::path& path, std::int64_t at) {
 TEST(Checkpoint, DamageIsFoundAndNamed) {
   const testing::TemporaryDirectory directory;
   const auto path = directory.path() / "a.h5";
-  save_alone(path, 3, Holds::everything, 0, testing::kBigRows);
+  save_alone(path, 3, CheckpointKind::resumable, 0, testing::kBigRows);
   EXPECT_EQ(refusal(path), "accepted");
   const auto offset = [&](const std::string& name) {
     return Hdf5File::open(path).dataset(name).file_offset();
@@ -88,16 +87,16 @@ TEST(Checkpoint, WrongFilesAreRefusedInWords) {
 TEST(Checkpoint, RestoringWhatIsNotThereIsRefused) {
   const testing::TemporaryDirectory directory;
   const auto path = directory.path() / "a.h5";
-  save_alone(path, 3, Holds::weights);
+  save_alone(path, 3, CheckpointKind::weights_only);
   const HostGroup alone;
   CpuQueue queue;
   const CheckpointReader reader(path);
   testing::Parts parts;
   parts.add(queue, "model.other.weight", 3, 5, DType::f32, DType::f32, Cut::whole, 0, 1);
-  EXPECT_THROW(restore_parts(reader, CheckpointGroup::model, alone, queue, parts.parts), UserError);
+  EXPECT_THROW(load_parts(reader.tensors(CheckpointGroup::model), alone, queue, parts.parts), UserError);
   testing::Parts shaped;
   shaped.add(queue, "model.layers.0.small.weight", 5, 3, DType::f32, DType::f32, Cut::whole, 0, 1);
-  EXPECT_THROW(restore_parts(reader, CheckpointGroup::model, alone, queue, shaped.parts), UserError);
+  EXPECT_THROW(load_parts(reader.tensors(CheckpointGroup::model), alone, queue, shaped.parts), UserError);
   EXPECT_TRUE(reader.tensors(CheckpointGroup::master).tensors().empty());
 }
 
@@ -106,11 +105,13 @@ TEST(Checkpoint, FrozenTensorsAreKeptByChecksum) {
   const auto path = directory.path() / "a.h5";
   const HostGroup alone;
   CpuQueue queue;
-  testing::Parts model = make_parts(queue, DType::f32, DType::f32, Cut::whole, 0, 1, testing::kFewRows), none;
+  testing::Parts model = make_parts(queue, DType::f32, DType::f32, Cut::whole, 0, 1, testing::kFewRows,
+                                    testing::Holders::one),
+                 none;
   model.fill(0);
   CheckpointContent content = testing::make_content(model, none, none, none, 1);
   content.frozen = {{"model.frozen.weight", 0xfedcba9876543210u, "/models/base"}};
-  save_checkpoint(path, alone, queue, content);
+  CheckpointSaver(alone).save(path, queue, content);
   const CheckpointReader reader(path);
   ASSERT_EQ(reader.frozen().size(), 1u);
   EXPECT_EQ(reader.frozen()[0].checksum, 0xfedcba9876543210u);
@@ -121,16 +122,17 @@ TEST(Checkpoint, KilledSaveLeavesTheLastWholeCheckpoint) {
   const testing::TemporaryDirectory folder;
   const CheckpointDirectory directory(folder.path());
   directory.prepare();
-  save_alone(directory.file(5), 5, Holds::everything);
+  save_alone(directory.file(5), 5, CheckpointKind::resumable);
   directory.set_last(5);
   const pid_t child = ::fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
     const HostGroup alone;
     CpuQueue queue;
-    testing::Parts model = make_parts(queue, DType::f32, DType::f32, Cut::whole, 0, 1, testing::kBigRows);
-    AsyncSaver saver;
-    saver.start(directory.file(10), alone, queue, testing::make_content(model, model, model, model, 10));
+    testing::Parts model =
+        make_parts(queue, DType::f32, DType::f32, Cut::whole, 0, 1, testing::kBigRows, testing::Holders::one);
+    CheckpointSaver saver(alone);
+    saver.start(directory.file(10), queue, testing::make_content(model, model, model, model, 10));
     ::kill(::getpid(), SIGKILL);
   }
   int status = 0;
@@ -152,7 +154,7 @@ TEST(Checkpoint, Bf16OpensInH5pyAsFloat32) {
   if (std::system("python3 -c 'import h5py' 2>/dev/null") != 0) GTEST_SKIP() << "python3 has no h5py";
   const testing::TemporaryDirectory directory;
   const auto path = directory.path() / "a.h5";
-  save_alone(path, 3, Holds::everything);
+  save_alone(path, 3, CheckpointKind::resumable);
   const std::string command =
       "python3 -c \"import h5py, json; f = h5py.File('" + path.string() +
       "'); x = f['model/model.layers.0.small.weight'][:]; assert x.dtype == 'float32'; assert x.shape "

@@ -8,11 +8,11 @@
 #include <map>
 
 #include "verne/comm/host_group.hpp"
-#include "verne/io/load.hpp"
 #include "verne/ops/elementwise.hpp"
 #include "verne/ops/run.hpp"
 #include "verne/optim/adamw_optimizer.hpp"
 #include "verne/tensor/cpu_queue.hpp"
+#include "whole_tensors.hpp"
 
 namespace verne {
 namespace {
@@ -78,28 +78,7 @@ struct Rank {
   AdamWOptimizer optimizer;
 };
 
-/// Logical tensors from all ranks' parts, whole on every rank.
-std::map<std::string, std::vector<double>> whole(const HostGroup& group, Queue& queue,
-                                                 const std::vector<TensorPart>& parts) {
-  struct Sink final : TensorSink {
-    std::map<std::string, std::vector<float>> all;
-    void write(const TensorInfo& tensor, std::int64_t offset, std::span<const std::byte> bytes) override {
-      auto& values = all[tensor.name];
-      values.resize(static_cast<std::size_t>(tensor.shape.count()));
-      std::memcpy(reinterpret_cast<std::byte*>(values.data()) + offset, bytes.data(), bytes.size());
-    }
-  } sink;
-  store_parts(group, queue, parts, sink);
-  std::map<std::string, std::vector<double>> tensors;
-  for (const TensorPart& part : parts) {
-    const auto& own = sink.all[part.name];  // a piece lands on one rank alone
-    std::vector<double> values(static_cast<std::size_t>(part.shape.count()));
-    for (std::size_t i = 0; i < own.size(); ++i) values[i] = static_cast<double>(own[i]);
-    if (group.size() > 1) group.sum(std::span<double>(values));
-    tensors[part.name] = values;
-  }
-  return tensors;
-}
+using testing::whole_tensors;
 
 constexpr AdamWSettings kSettings{
     .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip_grad = 1};
@@ -119,8 +98,8 @@ TEST(AdamWOptimizer, ShardedOverDataRanksEqualsOneRankBitForBit) {
     }
     for (OptimizerState state :
          {OptimizerState::master, OptimizerState::exp_avg, OptimizerState::exp_avg_sq}) {
-      const auto found = whole(world, sharded.queue, sharded.optimizer.parts(state));
-      const auto expected = whole(alone, single.queue, single.optimizer.parts(state));
+      const auto found = whole_tensors(world, sharded.queue, sharded.optimizer.parts(state, Copies::all));
+      const auto expected = whole_tensors(alone, single.queue, single.optimizer.parts(state, Copies::all));
       ASSERT_EQ(found.size(), 5u);
       for (const auto& [name, values] : expected) {
         EXPECT_EQ(found.at(name), values) << name << " " << static_cast<int>(state);
@@ -183,7 +162,8 @@ TEST(AdamWOptimizer, FollowsTheFormulas) {
       }
     }
   }
-  const auto found = whole(alone, rank.queue, rank.optimizer.parts(OptimizerState::master));
+  const auto found =
+      whole_tensors(alone, rank.queue, rank.optimizer.parts(OptimizerState::master, Copies::all));
   for (const auto& [name, expected] : w)
     for (std::size_t i = 0; i < expected.size(); ++i)
       EXPECT_NEAR(found.at(name)[i], expected[i], 2e-6) << name << " " << i;
@@ -194,10 +174,12 @@ TEST(AdamWOptimizer, DecayTouchesTensorsOfTwoOrMoreDimensionsAlone) {
   AdamWSettings settings = kSettings;
   settings.weight_decay = 0.5;
   Rank rank(DType::bf16, settings, {.data_rank = world.rank(), .data_ranks = world.size()});
-  const auto before = whole(world, rank.queue, rank.optimizer.parts(OptimizerState::master));
+  const auto before =
+      whole_tensors(world, rank.queue, rank.optimizer.parts(OptimizerState::master, Copies::all));
   rank.set_gradients(1, 0);
   rank.step(1, 0.25, [&](double squares) { return world.sum(squares); });
-  const auto after = whole(world, rank.queue, rank.optimizer.parts(OptimizerState::master));
+  const auto after =
+      whole_tensors(world, rank.queue, rank.optimizer.parts(OptimizerState::master, Copies::all));
   for (const auto& [name, values] : before) {
     const double factor = name == "norm" || name == "bias" ? 1 : 1 - 0.25 * 0.5;
     for (std::size_t i = 0; i < values.size(); ++i)
@@ -208,13 +190,16 @@ TEST(AdamWOptimizer, DecayTouchesTensorsOfTwoOrMoreDimensionsAlone) {
 TEST(AdamWOptimizer, NotFiniteGradientsChangeNothing) {
   const HostGroup world(MPI_COMM_WORLD);
   Rank rank(DType::f32, kSettings, {.data_rank = world.rank(), .data_ranks = world.size()});
-  const auto before = whole(world, rank.queue, rank.optimizer.parts(OptimizerState::master));
+  const auto before =
+      whole_tensors(world, rank.queue, rank.optimizer.parts(OptimizerState::master, Copies::all));
   rank.set_gradients(1);
   rank.store.gradient(rank.wide).data<float>()[5] = INFINITY;
   rank.step(1, 0.1, [&](double squares) { return world.sum(squares); });
   EXPECT_FALSE(std::isfinite(rank.optimizer.grad_norm().data<float>()[0]));
-  EXPECT_EQ(whole(world, rank.queue, rank.optimizer.parts(OptimizerState::master)), before);
-  for (const auto& [name, values] : whole(world, rank.queue, rank.optimizer.parts(OptimizerState::exp_avg)))
+  EXPECT_EQ(whole_tensors(world, rank.queue, rank.optimizer.parts(OptimizerState::master, Copies::all)),
+            before);
+  for (const auto& [name, values] :
+       whole_tensors(world, rank.queue, rank.optimizer.parts(OptimizerState::exp_avg, Copies::all)))
     for (double value : values) EXPECT_EQ(value, 0) << name;
 }
 

@@ -5,6 +5,8 @@
 #include "small_engine.hpp"
 #include "testing.hpp"
 #include "verne/checkpoint/checkpoint.hpp"
+#include "verne/checkpoint/reader.hpp"
+#include "verne/io/load.hpp"
 
 namespace verne {
 namespace {
@@ -30,21 +32,30 @@ class Resume : public ::testing::Test {
   }
   void save(SmallEngine& engine, const std::filesystem::path& path, DType dtype) {
     CheckpointContent content;
-    content.model = engine->weight_parts(dtype);
-    content.master = engine->optimizer_parts(OptimizerState::master);
-    content.exp_avg = engine->optimizer_parts(OptimizerState::exp_avg);
-    content.exp_avg_sq = engine->optimizer_parts(OptimizerState::exp_avg_sq);
+    const auto tensors = [&](DType type) {
+      std::vector<TensorInfo> infos;
+      for (const WeightSpec& spec : weight_specs(engine->config()))
+        infos.push_back({spec.name, type, Shape(spec.shape)});
+      return infos;
+    };
+    const auto state = [&](OptimizerState which) {
+      return GroupContent{tensors(DType::f32), engine->optimizer_parts(which, Copies::one)};
+    };
+    content.model = {tensors(dtype), engine->owned_weight_parts(dtype)};
+    content.master = state(OptimizerState::master);
+    content.exp_avg = state(OptimizerState::exp_avg);
+    content.exp_avg_sq = state(OptimizerState::exp_avg_sq);
     content.state.values["step"] = 5;
     content.side_files.config = "{}";
-    save_checkpoint(path, world, engine.runtime().compute(), content);
+    CheckpointSaver(world).save(path, engine.runtime().compute(), content);
     world.barrier();
   }
   void restore(SmallEngine& engine, const std::filesystem::path& path) {
     engine->initialize_random(99);  // nothing of it may remain
-    const CheckpointReader reader(path);
+    const CheckpointReader reader(path, world);
     const auto group = [&](CheckpointGroup from, OptimizerState state) {
-      std::vector<TensorPart> parts = engine->optimizer_parts(state);
-      restore_parts(reader, from, world, engine.runtime().compute(), parts);
+      load_parts(reader.tensors(from), world, engine.runtime().compute(),
+                 engine->optimizer_parts(state, Copies::all));
     };
     group(CheckpointGroup::master, OptimizerState::master);
     group(CheckpointGroup::exp_avg, OptimizerState::exp_avg);
@@ -80,8 +91,8 @@ TEST_F(Resume, SameLayoutRepeatsEveryBit) {
       }
       EXPECT_EQ(resumed.whole(resumed->weight_parts(DType::f32)),
                 straight.whole(straight->weight_parts(DType::f32)));
-      EXPECT_EQ(resumed.whole(resumed->optimizer_parts(OptimizerState::exp_avg_sq)),
-                straight.whole(straight->optimizer_parts(OptimizerState::exp_avg_sq)));
+      EXPECT_EQ(resumed.whole(resumed->optimizer_parts(OptimizerState::exp_avg_sq, Copies::all)),
+                straight.whole(straight->optimizer_parts(OptimizerState::exp_avg_sq, Copies::all)));
     }
   }
 }

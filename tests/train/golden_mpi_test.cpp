@@ -12,6 +12,7 @@
 #include "verne/io/safetensors.hpp"
 #include "verne/train/engine.hpp"
 #include "verne/train/hardware.hpp"
+#include "whole_tensors.hpp"
 
 namespace verne {
 namespace {
@@ -198,23 +199,14 @@ TEST_P(Golden, LossAndGradientsEqualHuggingFaceUnderEveryLayout) {
     const double expected = static_cast<double>(read_tensor<float>(c.golden_, "loss")[0]);
     const double loss = c.engine_->accumulate_gradients(c.first_batch());
     EXPECT_NEAR(loss, expected, 1e-6 * expected);
-    std::map<std::string, std::vector<float>> gradients;
-    struct Sink final : TensorSink {
-      std::map<std::string, std::vector<float>>& all;
-      explicit Sink(std::map<std::string, std::vector<float>>& out) : all(out) {}
-      void write(const TensorInfo& tensor, std::int64_t offset, std::span<const std::byte> bytes) override {
-        auto& values = all[tensor.name];
-        values.resize(static_cast<std::size_t>(tensor.shape.count()));
-        std::memcpy(reinterpret_cast<std::byte*>(values.data()) + offset, bytes.data(), bytes.size());
-      }
-    } sink(gradients);
-    store_parts(c.world_, c.runtime_->compute(), c.engine_->gradient_parts(), sink);
-    EXPECT_EQ(c.world_.sum(std::ssize(gradients)), std::ssize(weight_specs(c.config_)));
-    for (const auto& [name, found] : gradients) {  // each tensor lands whole on one rank: the cases are small
+    const auto gradients =
+        testing::whole_tensors(c.world_, c.runtime_->compute(), c.engine_->gradient_parts());
+    EXPECT_EQ(gradients.size(), weight_specs(c.config_).size());
+    for (const auto& [name, found] : gradients) {
       const auto reference = read_tensor<float>(c.golden_, "grad." + name);
       double square = 0, norm = 0;
       for (std::size_t i = 0; i < found.size(); ++i) {
-        square += std::pow(static_cast<double>(found[i]) - static_cast<double>(reference[i]), 2);
+        square += std::pow(found[i] - static_cast<double>(reference[i]), 2);
         norm += std::pow(static_cast<double>(reference[i]), 2);
       }
       EXPECT_LE(std::sqrt(square), 2e-5 * std::sqrt(norm)) << name;

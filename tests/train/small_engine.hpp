@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "verne/io/load.hpp"
 #include "verne/train/engine.hpp"
 #include "verne/train/hardware.hpp"
+#include "whole_tensors.hpp"
 
 namespace verne::testing {
 
@@ -147,24 +147,7 @@ class SmallEngine {
 
   /// Logical tensors, whole on every rank.
   std::map<std::string, std::vector<double>> whole(const std::vector<TensorPart>& parts) {
-    struct Sink final : TensorSink {
-      std::map<std::string, std::vector<float>> all;
-      void write(const TensorInfo& tensor, std::int64_t offset, std::span<const std::byte> bytes) override {
-        auto& values = all[tensor.name];
-        values.resize(static_cast<std::size_t>(tensor.shape.count()));
-        std::memcpy(reinterpret_cast<std::byte*>(values.data()) + offset, bytes.data(), bytes.size());
-      }
-    } sink;
-    store_parts(world_, runtime_.compute(), parts, sink);
-    std::map<std::string, std::vector<double>> tensors;
-    for (const TensorPart& part : parts) {
-      const auto& own = sink.all[part.name];  // each piece lands on one rank alone
-      std::vector<double> values(static_cast<std::size_t>(part.shape.count()));
-      for (std::size_t i = 0; i < own.size(); ++i) values[i] = static_cast<double>(own[i]);
-      if (world_.size() > 1) world_.sum(std::span<double>(values));
-      tensors[part.name] = values;
-    }
-    return tensors;
+    return whole_tensors(world_, runtime_.compute(), parts);
   }
 
  private:

@@ -70,16 +70,18 @@ inline constexpr std::int64_t kMaxShardBytes = 5'000'000'000;
 
 /// Writes a Hugging Face folder, all ranks together; it appears whole or not at all and replaces an older one
 /// (a folder with a config.json) in one step. Without `publish`, nothing stays.
-class HfFolderWriter final : public TensorSink {
+class HfFolderWriter {
  public:
   /// Rank 0 makes the files, their headers and their whole size: a full disk is known now. `tensors` is the
   /// same on all ranks; the group must outlive this. Collective; every rank throws where one fails.
   HfFolderWriter(const HostGroup& group, const std::filesystem::path& folder,
                  const std::vector<TensorInfo>& tensors, std::int64_t max_shard_bytes = kMaxShardBytes);
-  ~HfFolderWriter() override;
+  ~HfFolderWriter();
+  HfFolderWriter(const HfFolderWriter&) = delete;
+  HfFolderWriter& operator=(const HfFolderWriter&) = delete;
 
   /// A piece of a tensor; on any rank, each piece on one.
-  void write(const TensorInfo& tensor, std::int64_t offset, std::span<const std::byte> bytes) override;
+  void write(const TensorInfo& tensor, std::int64_t offset, std::span<const std::byte> bytes);
   /// A file beside the weights, `name` without folders. May be called on all ranks: rank 0 writes.
   void add_file(const std::string& name, std::string_view content);
   /// Syncs, writes the index, and gives the folder its name. Collective; every rank throws where one fails.

@@ -75,11 +75,11 @@ SafetensorsLayout layout_safetensors(std::vector<TensorInfo> tensors);
 
 /// Writes one file: the header at once and the whole size reserved, then pieces in any order. The path is
 /// used as it is; publish through AtomicFile or AtomicDirectory.
-class SafetensorsWriter final : public TensorSink {
+class SafetensorsWriter {
  public:
   /// Creates the file.
   SafetensorsWriter(const std::filesystem::path& path, const std::vector<TensorInfo>& tensors);
-  void write(const TensorInfo& tensor, std::int64_t offset, std::span<const std::byte> bytes) override;
+  void write(const TensorInfo& tensor, std::int64_t offset, std::span<const std::byte> bytes);
   void sync() const { file_.sync(); }
 
  private:

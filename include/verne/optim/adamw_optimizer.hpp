@@ -13,6 +13,10 @@ struct AdamWSettings {
 
 enum class OptimizerState { master, exp_avg, exp_avg_sq };
 
+/// Of what several tensor ranks hold alike: each its own, to be restored, or one of them for all, to be
+/// saved.
+enum class Copies { all, one };
+
 /// AdamW over this data rank's block of every bucket (ZeRO stage 1): float32 master weights and both moments
 /// exist once among the data ranks. Weight decay touches parameters of two or more dimensions. Where weights
 /// are float32 they are their own master.
@@ -41,7 +45,9 @@ class AdamWOptimizer {
   Tensor grad_norm() const;
 
   /// One state as named parts of logical tensors.
-  std::vector<TensorPart> parts(OptimizerState state) const;
+  std::vector<TensorPart> parts(OptimizerState state, Copies copies) const;
+  /// The weights that belong to these states, one copy of each; `stored` is the files' dtype.
+  std::vector<TensorPart> weight_parts(DType stored) const;
   /// Weights again from restored masters, this rank's blocks.
   void weights_from_masters(Queue& queue) const;
 
@@ -55,6 +61,10 @@ class AdamWOptimizer {
   };
   void add_segments(const Bucket& bucket, std::int64_t owned_begin);
   Tensor state(OptimizerState which) const;
+  enum class Lies { owned, flat };  ///< in a buffer of owned blocks alone, or of everything
+  std::vector<TensorPart> owned_parts(const Tensor& local, Lies lies, DType stored, Copies copies) const;
+  /// The first element of a parameter that another rank gives for this one, up to the end.
+  std::int64_t given_by_others_from(const Parameter& parameter) const;
 
   const ParameterStore& store_;
   AdamWSettings settings_;

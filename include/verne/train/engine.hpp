@@ -63,13 +63,17 @@ class Engine {
 
   /// Weights drawn from (seed, name, element): the same logical tensors under every layout.
   void initialize_random(std::uint64_t seed);
-  /// The weights as named parts, to load into or to save; `stored` is the files' dtype. After loading, call
+  /// The weights as named parts, to load into; `stored` is the files' dtype. After loading, call
   /// `weights_changed`.
   std::vector<TensorPart> weight_parts(DType stored);
   /// Masters follow the weights; moments are zeroed.
   void weights_changed();
   /// Optimizer state as named parts. After restoring all three, call `masters_changed`.
-  std::vector<TensorPart> optimizer_parts(OptimizerState state) const { return optimizer_->parts(state); }
+  std::vector<TensorPart> optimizer_parts(OptimizerState state, Copies copies) const {
+    return optimizer_->parts(state, copies);
+  }
+  /// The weights that this rank gives to a checkpoint; over all ranks each element once.
+  std::vector<TensorPart> owned_weight_parts(DType stored) const { return optimizer_->weight_parts(stored); }
   /// Weights follow the restored masters.
   void masters_changed();
 

@@ -32,16 +32,17 @@ class RunCheckpoints {
 
  private:
   CheckpointContent content(const RunProgress& progress) const;
-  enum class Holds { everything, weights };
-  void publish(const RunProgress& progress, Holds holds);
+  /// The model's logical tensors.
+  std::vector<TensorInfo> tensors(DType dtype) const;
+  void publish(const RunProgress& progress, CheckpointKind kind);
   /// Going back in a run of its own directory: what was saved after `progress` belongs to steps that are done
   /// anew.
-  void discard_after(const RunProgress& progress) const;
+  void discard_after(const RunProgress& progress);
 
   const Run& run_;
   Engine& engine_;
   CheckpointDirectory directory_;
-  AsyncSaver saver_;
+  CheckpointSaver saver_;
   std::optional<RunProgress> saving_;
   std::optional<std::int64_t> resumed_from_;
 };

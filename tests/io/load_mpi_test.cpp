@@ -2,14 +2,17 @@
 #include <gtest/gtest.h>
 #include <mpi.h>
 
+#include <cstring>
 #include <map>
+#include <mutex>
 #include <numeric>
+#include <set>
 
 #include "testing.hpp"
 #include "verne/base/error.hpp"
+#include "verne/io/blocks.hpp"
 #include "verne/io/hf_folder.hpp"
 #include "verne/io/load.hpp"
-#include "verne/io/redistribute.hpp"
 #include "verne/tensor/cpu_queue.hpp"
 
 namespace verne {
@@ -80,12 +83,6 @@ Parts layout(Queue& queue, int rank, int ranks) {
   return parts;
 }
 
-void fill(const Parts& parts) {
-  for (const TensorPart& part : parts.parts)
-    for_each_element(part, [&](std::int64_t global, std::int64_t local) {
-      part.local.data<float>()[local] = value_of(kNumbers.at(part.name), global);
-    });
-}
 /// How many elements of the parts differ from what belongs there.
 std::int64_t wrong_elements(const Parts& parts) {
   std::int64_t wrong = 0;
@@ -129,157 +126,149 @@ class DeviceLikeQueue final : public Queue {
   CpuQueue host_{1};
 };
 
-struct Redistribute : ::testing::Test {
+/// Every element's value tells where it belongs. Notes who read what.
+class NumberedSource : public TensorSource {
+ public:
+  explicit NumberedSource(DType dtype = DType::f32)
+      : tensors_{kRows, kColumns, kFlat, kReplica, kOne, kEmpty} {
+    for (TensorInfo& tensor : tensors_) tensor.dtype = dtype;
+  }
+  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
+  std::string origin() const override { return "numbers"; }
+  void read(const TensorInfo& tensor, std::int64_t offset, std::span<std::byte> to) const override {
+    const std::int64_t bytes = bits(tensor.dtype) / 8;
+    for (std::int64_t i = 0; i < std::ssize(to) / bytes; ++i) {
+      const float value = value_of(kNumbers.at(tensor.name), offset / bytes + i);
+      if (tensor.dtype == DType::f64) {
+        const auto wide = static_cast<double>(value);
+        std::memcpy(to.data() + i * bytes, &wide, sizeof wide);
+      } else {
+        std::memcpy(to.data() + i * bytes, &value, sizeof value);
+      }
+    }
+  }
+  void read_block(const TensorInfo& tensor, std::int64_t block, std::span<std::byte> to) const override {
+    {
+      const std::lock_guard lock(mutex_);
+      blocks_.insert({tensor.name, block});
+    }
+    TensorSource::read_block(tensor, block, to);
+  }
+  /// (name, block), once for each time that it was read here.
+  const std::multiset<std::pair<std::string, std::int64_t>>& blocks() const { return blocks_; }
+
+ private:
+  std::vector<TensorInfo> tensors_;
+  mutable std::mutex mutex_;
+  mutable std::multiset<std::pair<std::string, std::int64_t>> blocks_;
+};
+
+struct Load : ::testing::Test {
   HostGroup group{MPI_COMM_WORLD};
   CpuQueue queue{1};
 };
 
-TEST_F(Redistribute, EveryBlockReachesItsOwnerWhole) {
-  const Parts parts = [&] {
-    Parts made = layout(queue, group.rank(), group.size());
-    fill(made);
-    return made;
-  }();
-  std::int64_t elements = 0, wrong = 0, last = -1, blocks = 0;
-  std::map<std::string, std::int64_t> first_block = {
-      {"rows", 0}, {"columns", 1}, {"flat", 2}, {"replica", 4}, {"one", 5}};
-  for_each_block(group, queue, parts.parts,
-                 [&](const TensorInfo& info, std::int64_t block, std::span<const std::byte> bytes) {
-                   const std::int64_t number = first_block.at(info.name) + block;
-                   EXPECT_EQ(number % group.size(), group.rank());
-                   EXPECT_GT(number, last);
-                   last = number;
-                   ++blocks;
-                   ASSERT_EQ(static_cast<std::int64_t>(bytes.size()), block_bytes(info, block));
-                   for (std::size_t i = 0; i < bytes.size() / 4; ++i, ++elements) {
-                     float value = 0;
-                     std::memcpy(&value, bytes.data() + 4 * i, 4);
-                     wrong += value != value_of(kNumbers.at(info.name),
-                                                block * kBlockBytes / 4 + static_cast<std::int64_t>(i));
-                   }
-                 });
-  EXPECT_EQ(group.sum(blocks), 6);
-  EXPECT_EQ(group.sum(elements), 37 * 11 + 9 * 24 + 2300 * 2000 + 35 + 1);
-  EXPECT_EQ(wrong, 0);
-}
-
-TEST_F(Redistribute, ScatterFillsEveryPart) {
+TEST_F(Load, FillsEveryPartAndReadsEveryBlockOnce) {
+  const NumberedSource source;
   const Parts parts = layout(queue, group.rank(), group.size());
-  scatter_blocks(
-      group, queue, parts.parts, [](const TensorInfo& info, std::int64_t block, std::span<std::byte> bytes) {
-        for (std::size_t i = 0; i < bytes.size() / 4; ++i) {
-          const float value =
-              value_of(kNumbers.at(info.name), block * kBlockBytes / 4 + static_cast<std::int64_t>(i));
-          std::memcpy(bytes.data() + 4 * i, &value, 4);
-        }
-      });
+  load_parts(source, group, queue, parts.parts);
   EXPECT_EQ(wrong_elements(parts), 0);
   const TensorPart& flat = parts.parts[2];
   for (int i = 0; i < 3; ++i)
     EXPECT_EQ(flat.local.data<float>()[i], 0) << "what no run covers stays as it was";
+  EXPECT_EQ(group.sum(std::ssize(source.blocks())), 6) << "rows, columns, flat of two blocks, replica, one";
+  for (const auto& block : source.blocks())
+    EXPECT_EQ(source.blocks().count(block), 1u) << block.first << " " << block.second;
 }
 
-TEST_F(Redistribute, ConvertsBetweenStoredAndLocal) {
-  const TensorInfo stored{"rows", DType::bf16, {8, 4}};
+// Who wants most of a block reads it: here every rank wants blocks of its own, and nothing is sent.
+TEST_F(Load, WholeBlocksAreReadWhereTheyAreWanted) {
+  struct Large final : NumberedSource {
+    std::vector<TensorInfo> infos;
+    const std::vector<TensorInfo>& tensors() const override { return infos; }
+  } source;
+  const std::int64_t block = kBlockBytes / 4;
+  source.infos = {{"flat", DType::f32, {2 * block * group.size()}}};
   Parts parts(queue);
-  const std::int64_t mine = 32 / group.size();
-  parts.add(stored, DType::f32, mine, {{group.rank() * mine, 0, mine}});
-  for (std::int64_t i = 0; i < mine; ++i)
-    parts.parts[0].local.data<float>()[i] = 1.0f + 0.001f * static_cast<float>(group.rank() * mine + i);
-  for_each_block(group, queue, parts.parts,
-                 [&](const TensorInfo& info, std::int64_t, std::span<const std::byte> bytes) {
-                   EXPECT_EQ(info.dtype, DType::bf16);
-                   ASSERT_EQ(bytes.size(), 64u);
-                   for (std::size_t i = 0; i < 32; ++i) {
-                     bf16 value;
-                     std::memcpy(&value, bytes.data() + 2 * i, 2);
-                     EXPECT_EQ(value.bits, bf16(1.0f + 0.001f * static_cast<float>(i)).bits);
-                   }
-                 });
-  scatter_blocks(group, queue, parts.parts, [](const TensorInfo&, std::int64_t, std::span<std::byte> bytes) {
-    for (std::size_t i = 0; i < 32; ++i) {
-      const bf16 value(static_cast<float>(i) * 0.5f);
-      std::memcpy(bytes.data() + 2 * i, &value, 2);
-    }
-  });
-  for (std::int64_t i = 0; i < mine; ++i)
-    EXPECT_EQ(parts.parts[0].local.data<float>()[i], 0.5f * static_cast<float>(group.rank() * mine + i));
+  parts.add(source.infos[0], DType::f32, 2 * block, {{2 * block * group.rank(), 0, 2 * block}});
+  load_parts(source, group, queue, parts.parts);
+  EXPECT_EQ(wrong_elements(parts), 0);
+  const std::int64_t first = 2 * group.rank();
+  EXPECT_THAT(source.blocks(),
+              ::testing::ElementsAre(std::pair("flat", first), std::pair("flat", first + 1)));
 }
 
-TEST_F(Redistribute, OverlappingHoldersGiveEachElementOnce) {
-  // Everybody holds a window of its own that overlaps its neighbours'; together they cover.
-  const TensorInfo info{"rows", DType::f32, {40, 10}};
+TEST_F(Load, PartsOfOneTensorAndOverlapsEachGetTheirs) {
+  // Everybody wants a window that overlaps its neighbours', and some of it twice.
+  const NumberedSource source;
   Parts parts(queue);
-  const std::int64_t step = 400 / group.size(), begin = group.rank() * step;
-  const std::int64_t end = std::min<std::int64_t>(400, begin + 2 * step + 7);
-  parts.add(info, DType::f32, end - begin, {{begin, 0, end - begin}});
-  fill(parts);
+  const std::int64_t step = 407 / group.size(), begin = group.rank() * step;
+  const std::int64_t end = std::min<std::int64_t>(407, begin + 2 * step + 7);
+  parts.add(kRows, DType::f32, end - begin, {{begin, 0, end - begin}});
+  parts.add(kRows, DType::f32, 30, {{200, 20, 10}, {100, 0, 20}, {105, 20, 3}});
+  load_parts(source, group, queue, parts.parts);
   std::int64_t wrong = 0;
-  for_each_block(group, queue, parts.parts,
-                 [&](const TensorInfo&, std::int64_t, std::span<const std::byte> bytes) {
-                   for (std::size_t i = 0; i < 400; ++i) {
-                     float value = 0;
-                     std::memcpy(&value, bytes.data() + 4 * i, 4);
-                     wrong += value != value_of(1, static_cast<std::int64_t>(i));
-                   }
-                 });
+  for_each_element(parts.parts[0], [&](std::int64_t global, std::int64_t local) {
+    wrong += parts.parts[0].local.data<float>()[local] != value_of(1, global);
+  });
   EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(parts.parts[1].local.data<float>()[0], value_of(1, 100));
+  EXPECT_EQ(parts.parts[1].local.data<float>()[19], value_of(1, 119));
+  EXPECT_EQ(parts.parts[1].local.data<float>()[29], value_of(1, 209));
 }
 
-TEST_F(Redistribute, MissingElementsAreFound) {
+// More is wanted of each block than may be under way at once: all ranks want columns of everything.
+TEST_F(Load, ManyWantTheSame) {
+  struct Wide final : NumberedSource {
+    std::vector<TensorInfo> infos = {{"flat", DType::f32, {4000, 4300}}};
+    const std::vector<TensorInfo>& tensors() const override { return infos; }
+  } source;
   Parts parts(queue);
-  parts.add(kRows, DType::f32, 400, {{0, 0, 200}, {201, 200, 206 - 6}});
-  EXPECT_THAT([&] { for_each_block(group, queue, parts.parts, [](auto&&...) {}); },
-              ::testing::ThrowsMessage<InternalError>(HasSubstr("of elements 0 to 407 no rank holds 7")));
+  parts.add(source.infos[0], DType::f32, 4000 * 4299, {{1, 0, 4299, 4000, 4300, 4299}});
+  parts.add(source.infos[0], DType::f32, 4000 * 4300, {{0, 0, 4000 * 4300}});
+  load_parts(source, group, queue, parts.parts);
+  EXPECT_EQ(wrong_elements(parts), 0);
+  EXPECT_EQ(group.sum(std::ssize(source.blocks())), 5);
 }
 
-TEST_F(Redistribute, BadRunsAndDisagreementAreFound) {
-  Parts beyond(queue);
-  beyond.add(kRows, DType::f32, 10, {{400, 0, 8}});
-  EXPECT_THROW(for_each_block(group, queue, beyond.parts, [](auto&&...) {}), InternalError);
-  Parts too_long(queue);
-  too_long.add(kRows, DType::f32, 10, {{0, 5, 6}});
-  EXPECT_THROW(for_each_block(group, queue, too_long.parts, [](auto&&...) {}), InternalError);
-  if (group.size() == 1) return;
-  Parts other(queue);
-  other.add({"rows", group.rank() == 1 ? DType::bf16 : DType::f32, {4}}, DType::f32, 4, {{0, 0, 4}});
-  EXPECT_THAT([&] { for_each_block(group, queue, other.parts, [](auto&&...) {}); },
-              ::testing::ThrowsMessage<InternalError>(HasSubstr("rank 1 has rows as bf16")));
+TEST_F(Load, BadRunsAreFound) {
+  const NumberedSource source;
+  const auto refusal = [&](ElementRuns runs) {
+    Parts parts(queue);
+    parts.add(kRows, DType::f32, 10, {runs});
+    try {
+      load_parts(source, group, queue, parts.parts);
+    } catch (const InternalError& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  EXPECT_THAT(refusal({400, 0, 8}), HasSubstr("rows: a run leaves the 407 elements of [37, 11]"));
+  EXPECT_THAT(refusal({0, 5, 6}), HasSubstr("rows: a run leaves the 10 elements held here"));
+  EXPECT_THAT(refusal({0, 0, 3, 3, 2, 3}), HasSubstr("overlap"));
+  EXPECT_THAT(refusal({0, 0, 3, std::int64_t{1} << 62, 8, 3}), HasSubstr("leaves"));
+  EXPECT_EQ(refusal({400, 3, 7}), "accepted");
 }
-
-TEST_F(Redistribute, AFailureOnOneRankEndsAll) {
-  Parts parts = layout(queue, group.rank(), group.size());
-  fill(parts);
-  EXPECT_THAT(
-      [&] {
-        for_each_block(group, queue, parts.parts,
-                       [&](const TensorInfo&, std::int64_t, std::span<const std::byte>) {
-                         if (group.rank() == group.size() - 1) throw SystemError("the disk is full");
-                       });
-      },
-      ::testing::ThrowsMessage<SystemError>(HasSubstr("the disk is full")));
-  EXPECT_THAT(
-      [&] {
-        scatter_blocks(group, queue, parts.parts, [&](const TensorInfo&, std::int64_t, std::span<std::byte>) {
-          if (group.rank() == 0) throw UserError("checksum differs");
-        });
-      },
-      ::testing::ThrowsMessage<UserError>(HasSubstr("checksum differs")));
-}
-
-// --- load_parts, store_parts and the folder writer, together ---
 
 std::filesystem::path shared_temporary(const HostGroup& group, const testing::TemporaryDirectory& mine) {
   return group.broadcast_text(mine.path().string(), 0);
 }
 
-TEST_F(Redistribute, FolderRoundTripInAnotherLayout) {
+TEST_F(Load, FolderInAnyLayout) {
   const testing::TemporaryDirectory mine;
   const auto folder = shared_temporary(group, mine) / "model";
-  Parts parts = layout(queue, group.rank(), group.size());
-  fill(parts);
-  HfFolderWriter writer(group, folder, tensors_of_parts(group, parts.parts), 1 << 20);
-  store_parts(group, queue, parts.parts, writer);
+  const NumberedSource numbers;
+  HfFolderWriter writer(group, folder, numbers.tensors(), 1 << 20);
+  std::int64_t turn = 0;
+  std::vector<std::byte> bytes;
+  for (const TensorInfo& tensor : numbers.tensors()) {
+    for (std::int64_t block = 0; block < block_count(tensor); ++block) {
+      if (turn++ % group.size() != group.rank()) continue;
+      bytes.resize(static_cast<std::size_t>(block_bytes(tensor, block)));
+      numbers.read_block(tensor, block, bytes);
+      writer.write(tensor, block * kBlockBytes, bytes);
+    }
+  }
   writer.add_file("config.json", "{}");
   writer.publish();
   const HfFolder source(folder);
@@ -294,35 +283,20 @@ TEST_F(Redistribute, FolderRoundTripInAnotherLayout) {
   group.barrier();
 }
 
-TEST_F(Redistribute, DeviceMemoryMovesInFewCopies) {
-  const testing::TemporaryDirectory mine;
-  const auto folder = shared_temporary(group, mine) / "model";
-  DeviceLikeQueue device;
-  Parts parts = layout(device, group.rank(), group.size());
-  fill(parts);
-  HfFolderWriter writer(group, folder, tensors_of_parts(group, parts.parts));
-  store_parts(group, device, parts.parts, writer);
-  // Neighbours in local memory travel together: a packed column block is one copy a slice, not one a row.
-  EXPECT_LT(device.copies, 20);
-  writer.publish();
-  Parts again = layout(device, group.size() - 1 - group.rank(), group.size());
-  load_parts(HfFolder(folder), group, device, again.parts);
-  EXPECT_EQ(wrong_elements(again), 0);
-  Parts scattered = layout(device, group.rank(), group.size());
-  scatter_blocks(group, device, scattered.parts,
-                 [](const TensorInfo& info, std::int64_t block, std::span<std::byte> bytes) {
-                   for (std::size_t i = 0; i < bytes.size() / 4; ++i) {
-                     const float value = value_of(kNumbers.at(info.name),
-                                                  block * kBlockBytes / 4 + static_cast<std::int64_t>(i));
-                     std::memcpy(bytes.data() + 4 * i, &value, 4);
-                   }
-                 });
-  EXPECT_EQ(wrong_elements(scattered), 0);
-  EXPECT_EQ(scattered.parts[2].local.data<float>()[1], 0) << "what no run covers stays as it was";
-  group.barrier();
+TEST_F(Load, DeviceMemoryIsFilledInFewCopies) {
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const NumberedSource source(dtype);
+    DeviceLikeQueue device;
+    const Parts parts = layout(device, group.rank(), group.size());
+    load_parts(source, group, device, parts.parts);
+    EXPECT_EQ(wrong_elements(parts), 0);
+    // Neighbours in local memory travel together: a packed column block is one copy, not one a row.
+    EXPECT_LT(device.copies, 20);
+    EXPECT_EQ(parts.parts[2].local.data<float>()[1], 0) << "what no run covers stays as it was";
+  }
 }
 
-TEST_F(Redistribute, LoadWidensAndNarrows) {
+TEST_F(Load, WidensAndNarrows) {
   const testing::TemporaryDirectory mine;
   const auto path = shared_temporary(group, mine) / "x.safetensors";
   const TensorInfo info{"w", DType::bf16, {6, 8}};
@@ -355,7 +329,7 @@ TEST_F(Redistribute, LoadWidensAndNarrows) {
   group.barrier();
 }
 
-TEST_F(Redistribute, LoadSaysWhatDoesNotFit) {
+TEST_F(Load, SaysWhatDoesNotFit) {
   const testing::TemporaryDirectory mine;
   const auto path = shared_temporary(group, mine) / "x.safetensors";
   if (group.rank() == 0)
@@ -374,7 +348,7 @@ TEST_F(Redistribute, LoadSaysWhatDoesNotFit) {
   group.barrier();
 }
 
-TEST_F(Redistribute, UnreadableOnOneRankOnly) {
+TEST_F(Load, UnreadableOnOneRankOnly) {
   struct Broken final : TensorSource {
     std::vector<TensorInfo> infos = {{"w", DType::f32, {8}}};
     int rank = 0;
@@ -391,7 +365,7 @@ TEST_F(Redistribute, UnreadableOnOneRankOnly) {
               ::testing::ThrowsMessage<UserError>(HasSubstr("Permission denied")));
 }
 
-TEST_F(Redistribute, ColumnBlocksOfAWideMatrix) {
+TEST_F(Load, ColumnBlocksOfAWideMatrix) {
   // Gaps between runs above and below what is read along.
   const testing::TemporaryDirectory mine;
   const auto path = shared_temporary(group, mine) / "x.safetensors";
@@ -416,7 +390,7 @@ TEST_F(Redistribute, ColumnBlocksOfAWideMatrix) {
   group.barrier();
 }
 
-TEST_F(Redistribute, FolderWriterFailsOnAllRanks) {
+TEST_F(Load, FolderWriterFailsOnAllRanks) {
   EXPECT_THROW(HfFolderWriter(group, "/proc/none/model", {{"a", DType::f32, {2}}}), UserError);
 }
 
