@@ -1,6 +1,8 @@
 #include "verne/comm/host_messages.hpp"
 
+#include <chrono>
 #include <limits>
+#include <thread>
 
 #include "mpi_check.hpp"
 #include "verne/base/error.hpp"
@@ -10,6 +12,8 @@ namespace {
 
 constexpr int kTag = 2;
 constexpr std::int64_t kSend = -1;
+constexpr int kTriesAwake = 50;
+constexpr std::chrono::microseconds kNap{50};
 
 int count_of(std::size_t bytes) {
   require(bytes <= static_cast<std::size_t>(std::numeric_limits<int>::max()), "a message of {} bytes", bytes);
@@ -64,15 +68,14 @@ struct HostMessages::State {
     return done;
   }
 
-  template <class Call>
-  std::vector<std::int64_t> finish(const Call& call, std::string_view name) {
+  std::vector<std::int64_t> test() {
     if (requests.empty()) return {};
     indices.resize(requests.size());
     statuses.resize(requests.size());
     int count = 0;
-    check_mpi(
-        call(static_cast<int>(requests.size()), requests.data(), &count, indices.data(), statuses.data()),
-        name);
+    check_mpi(MPI_Testsome(static_cast<int>(requests.size()), requests.data(), &count, indices.data(),
+                           statuses.data()),
+              "MPI_Testsome");
     return take(count);
   }
 };
@@ -104,11 +107,18 @@ std::int64_t HostMessages::receive(int from, std::span<std::byte> data) {
 }
 
 std::vector<std::int64_t> HostMessages::finished() {
-  return state_->finish(MPI_Testsome, "MPI_Testsome");
+  return state_->test();
 }
+
 std::vector<std::int64_t> HostMessages::wait() {
-  return state_->finish(MPI_Waitsome, "MPI_Waitsome");
+  // Waiting in MPI keeps a processor busy that other ranks of a node may need.
+  for (int tries = 0; under_way() > 0; ++tries) {
+    if (std::vector<std::int64_t> done = state_->test(); !done.empty()) return done;
+    if (tries >= kTriesAwake) std::this_thread::sleep_for(kNap);
+  }
+  return {};
 }
+
 std::int64_t HostMessages::under_way() const {
   return std::ssize(state_->requests);
 }

@@ -4,15 +4,19 @@
 #include <chrono>
 #include <cstring>
 
+#include "verne/base/checked.hpp"
 #include "verne/base/error.hpp"
 
 namespace verne {
 namespace {
 
-/// Blocks read here whose messages are under way.
-constexpr std::int64_t kBlocksHeld = 3;
+/// Blocks that are being read, and blocks read here whose messages are under way.
+constexpr std::size_t kBlocksAhead = 2;
+constexpr std::int64_t kBlocksHeld = 2;
 /// Elements picked out of them for others, and what is expected from others: at least one message of each.
 constexpr std::int64_t kPackedBytes = std::int64_t{32} << 20, kReceivingBytes = std::int64_t{32} << 20;
+/// Sizes of memory, so that one piece serves for many.
+constexpr std::int64_t kMemoryStep = std::int64_t{256} << 10;
 /// Messages move on while a block is being read.
 constexpr std::chrono::microseconds kPollInterval{200};
 
@@ -34,9 +38,9 @@ void pack(std::span<const std::byte> block, DType dtype, const BlockRequest& req
 BlockExchange::BlockExchange(const TensorSource& source, const HostGroup& group, Queue& queue,
                              const PartBlocks& wanted, const ReadPlan& plan)
     : source_(source),
-      group_(group),
       wanted_(wanted),
       plan_(plan),
+      host_memory_(queue.kind() == QueueKind::cpu),
       memory_(queue, wanted),
       messages_(group) {}
 
@@ -57,7 +61,7 @@ std::exception_ptr BlockExchange::run() {
   for (const ReadPlan::Read& read : plan_.reads) {
     for (; receive != plan_.receives.end() && receive->block < read.block; ++receive) receive_block(*receive);
     while (blocks_held_ >= kBlocksHeld) settle(messages_.wait());
-    Bytes block = take_block(read.block);
+    Bytes block = take_block();
     begin_reading();
     send_block(read, std::move(block));
   }
@@ -66,43 +70,71 @@ std::exception_ptr BlockExchange::run() {
   return failure_;
 }
 
-BlockExchange::Bytes BlockExchange::block_memory(std::int64_t block) {
+BlockExchange::Bytes BlockExchange::take_memory(std::int64_t size) {
+  // The smallest that is large enough.
+  auto best = spare_.end();
+  for (auto spare = spare_.begin(); spare != spare_.end(); ++spare)
+    if (spare->capacity >= size && (best == spare_.end() || spare->capacity < best->capacity)) best = spare;
   Bytes memory;
-  if (spare_.empty()) {
-    memory.data = std::make_unique_for_overwrite<std::byte[]>(kBlockBytes);
+  if (best == spare_.end()) {
+    memory.capacity = round_up(size, kMemoryStep);
+    memory.data = std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(memory.capacity));
   } else {
-    memory = std::move(spare_.back());
-    spare_.pop_back();
+    memory = std::move(*best);
+    spare_.erase(best);
   }
-  const BlockIndex::Place place = wanted_.index().place(block);
-  memory.size = block_bytes(wanted_.index().tensors()[place.tensor], place.block);
+  memory.size = size;
   return memory;
 }
 
-void BlockExchange::give_back(Bytes block) {
-  spare_.push_back(std::move(block));
+void BlockExchange::give_back(Bytes memory) {
+  if (memory.data) spare_.push_back(std::move(memory));
+}
+
+std::span<std::byte> BlockExchange::place_in_local_memory(const ReadPlan::Read& read) const {
+  if (!host_memory_ || !read.requests.empty()) return {};
+  const BlockIndex::Place place = wanted_.index().place(read.block);
+  const std::vector<Segment> segments = wanted_.segments(read.block);
+  const DType dtype = wanted_.index().tensors()[place.tensor].dtype;
+  if (segments.size() != 1 || segments[0].length != place.elements()) return {};
+  const Tensor& local = wanted_.parts()[segments[0].part].local;
+  if (local.dtype() != dtype) return {};
+  return {local.raw() + bytes_of(dtype, segments[0].local),
+          static_cast<std::size_t>(bytes_of(dtype, segments[0].length))};
 }
 
 void BlockExchange::begin_reading() {
-  if (next_read_ == plan_.reads.size()) return;
-  const std::int64_t block = plan_.reads[next_read_++].block;
-  const auto read = [this, block, wanted = !failure_](Bytes to) {
-    const BlockIndex::Place place = wanted_.index().place(block);
-    if (wanted) source_.read_block(wanted_.index().tensors()[place.tensor], place.block, to.all());
-    return to;
-  };
-  reading_ = std::async(std::launch::async, read, block_memory(block));
+  while (reading_.size() < kBlocksAhead && next_read_ < plan_.reads.size()) {
+    const ReadPlan::Read& read = plan_.reads[next_read_++];
+    Reading reading;
+    std::span<std::byte> to = place_in_local_memory(read);
+    if (to.empty()) {
+      const BlockIndex::Place place = wanted_.index().place(read.block);
+      reading.block = take_memory(block_bytes(wanted_.index().tensors()[place.tensor], place.block));
+      to = reading.block.all();
+    }
+    const auto work = [this, block = read.block, to, wanted = !failure_] {
+      const BlockIndex::Place place = wanted_.index().place(block);
+      if (wanted) source_.read_block(wanted_.index().tensors()[place.tensor], place.block, to);
+    };
+    reading.done = std::async(std::launch::async, work);
+    reading_.push_back(std::move(reading));
+  }
 }
 
-BlockExchange::Bytes BlockExchange::take_block(std::int64_t block) {
-  while (messages_.under_way() > 0 && reading_.wait_for(kPollInterval) != std::future_status::ready)
+/// The next block of the plan; none where it is in its place already.
+BlockExchange::Bytes BlockExchange::take_block() {
+  Reading reading = std::move(reading_.front());
+  reading_.pop_front();
+  while (messages_.under_way() > 0 && reading.done.wait_for(kPollInterval) != std::future_status::ready)
     settle(messages_.finished());
-  Bytes read;
-  attempt([&] { read = reading_.get(); });
-  return read.data ? std::move(read) : block_memory(block);
+  attempt([&] { reading.done.get(); });
+  if (reading.done.valid()) reading.done.wait();  // another failure came first
+  return std::move(reading.block);
 }
 
 void BlockExchange::send_block(const ReadPlan::Read& read, Bytes block) {
+  if (!block.data) return;
   const BlockIndex::Place place = wanted_.index().place(read.block);
   const DType dtype = wanted_.index().tensors()[place.tensor].dtype;
   attempt([&] {
@@ -120,7 +152,7 @@ void BlockExchange::send_block(const ReadPlan::Read& read, Bytes block) {
                                           static_cast<std::size_t>(bytes));
     } else {
       while (packed_bytes_ > 0 && packed_bytes_ + bytes > kPackedBytes) settle(messages_.wait());
-      sending.packed = {std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(bytes)), bytes};
+      sending.packed = take_memory(bytes);
       packed_bytes_ += bytes;
       pack(held->block.all(), dtype, request, sending.packed.all());
       content = sending.packed.all();
@@ -135,8 +167,7 @@ void BlockExchange::receive_block(const ReadPlan::Receive& receive) {
   for (const Segment& segment : wanted_.segments(receive.block)) elements += segment.length;
   const std::int64_t bytes = bytes_of(tensor.dtype, elements);
   while (!receives_.empty() && receiving_bytes_ + bytes > kReceivingBytes) settle(messages_.wait());
-  Receiving receiving{receive.block,
-                      {std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(bytes)), bytes}};
+  Receiving receiving{receive.block, take_memory(bytes)};
   const std::int64_t message = messages_.receive(receive.reader, receiving.bytes.all());
   receives_.emplace(message, std::move(receiving));
   receiving_bytes_ += bytes;
@@ -146,6 +177,7 @@ void BlockExchange::settle(const std::vector<std::int64_t>& finished) {
   for (const std::int64_t message : finished) {
     if (const auto send = sends_.find(message); send != sends_.end()) {
       packed_bytes_ -= send->second.packed.size;
+      give_back(std::move(send->second.packed));
       if (Held& held = *send->second.held; --held.messages == 0) {
         --blocks_held_;
         give_back(std::move(held.block));
@@ -156,6 +188,7 @@ void BlockExchange::settle(const std::vector<std::int64_t>& finished) {
       require(receive != receives_.end(), "message {} is unknown", message);
       arrived(receive->second);
       receiving_bytes_ -= receive->second.bytes.size;
+      give_back(std::move(receive->second.bytes));
       receives_.erase(receive);
     }
   }

@@ -1,4 +1,5 @@
 #pragma once
+#include <deque>
 #include <exception>
 #include <future>
 #include <map>
@@ -11,7 +12,7 @@
 
 namespace verne {
 
-/// Carries a ReadPlan out: reads this rank's blocks one ahead, sends their elements to those who want them,
+/// Carries a ReadPlan out: reads this rank's blocks ahead, sends their elements to those who want them,
 /// and puts into local memory what is wanted here. Every rank takes blocks in ascending order and waits for
 /// the oldest alone, so no two wait for each other; memory stays under about 150 MiB.
 class BlockExchange {
@@ -26,8 +27,13 @@ class BlockExchange {
  private:
   struct Bytes {
     std::unique_ptr<std::byte[]> data;
-    std::int64_t size = 0;
+    std::int64_t size = 0, capacity = 0;
     std::span<std::byte> all() const { return {data.get(), static_cast<std::size_t>(size)}; }
+  };
+  /// A block that is being read: into memory of its own, or straight to where it is wanted.
+  struct Reading {
+    Bytes block;
+    std::future<void> done;
   };
   /// A block that was read here and is on its way to others.
   struct Held {
@@ -43,11 +49,14 @@ class BlockExchange {
     Bytes bytes;
   };
 
-  /// Memory for a block, of which the same few pieces are used again and again.
-  Bytes block_memory(std::int64_t block);
-  void give_back(Bytes block);
+  /// Memory of which the same few pieces are used again and again: new memory costs more than what is done
+  /// with it.
+  Bytes take_memory(std::int64_t size);
+  void give_back(Bytes memory);
+  /// Where a block's bytes may be read to at once: it is wanted here alone, in one piece as it is stored.
+  std::span<std::byte> place_in_local_memory(const ReadPlan::Read& read) const;
   void begin_reading();
-  Bytes take_block(std::int64_t block);
+  Bytes take_block();
   void send_block(const ReadPlan::Read& read, Bytes block);
   void receive_block(const ReadPlan::Receive& receive);
   void settle(const std::vector<std::int64_t>& finished);
@@ -56,15 +65,15 @@ class BlockExchange {
   void attempt(const Work& work);
 
   const TensorSource& source_;
-  const HostGroup& group_;
   const PartBlocks& wanted_;
   const ReadPlan& plan_;
+  bool host_memory_;  ///< local memory is the host's
   PartMemory memory_;
   HostMessages messages_;
   std::exception_ptr failure_;
 
-  std::size_t next_read_ = 0;  ///< to be begun
-  std::future<Bytes> reading_;
+  std::size_t next_read_ = 0;    ///< to be begun
+  std::deque<Reading> reading_;  ///< in the plan's order
   std::vector<Bytes> spare_;
   std::map<std::int64_t, Sending> sends_;       ///< by message
   std::map<std::int64_t, Receiving> receives_;  ///< by message

@@ -57,12 +57,18 @@ void PartMemory::put(const Tensor& local, DType dtype, std::vector<Piece>& piece
     while (last < pieces.size() && pieces[last].local == pieces[first].local + length &&
            length + pieces[last].length <= most)
       length += pieces[last++].length;
+    const Tensor target = flat.rows(pieces[first].local, length);
+    if (last == first + 1 && dtype == held) {
+      queue_.upload(target, pieces[first].from);
+      first = last;
+      continue;
+    }
     staging_.resize(size_of(held, length));
     for (std::size_t i = first; i < last; ++i)
       convert(dtype, pieces[i].from, held,
               std::span(staging_).subspan(size_of(held, pieces[i].local - pieces[first].local),
                                           size_of(held, pieces[i].length)));
-    queue_.upload(flat.rows(pieces[first].local, length), std::span<const std::byte>(staging_));
+    queue_.upload(target, std::span<const std::byte>(staging_));
     first = last;
   }
 }

@@ -6,10 +6,12 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <functional>
 
 #include "layouts.hpp"
 #include "verne/base/error.hpp"
 #include "verne/checkpoint/directory.hpp"
+#include "verne/checkpoint/index.hpp"
 #include "verne/io/file.hpp"
 #include "verne/io/hdf5.hpp"
 
@@ -82,6 +84,78 @@ TEST(Checkpoint, WrongFilesAreRefusedInWords) {
     file.close();
   }
   EXPECT_THAT(refusal(path), HasSubstr("/state has the step -1"));
+}
+
+// A file of the first program, whose files had no /index and other groups.
+TEST(Checkpoint, OlderFilesAreRead) {
+  const auto path = testing::golden_dir().parent_path() / "checkpoint" / "format_1.h5";
+  EXPECT_EQ(refusal(path), "accepted");
+  EXPECT_EQ(checkpoint_kind(path), CheckpointKind::resumable);
+  const CheckpointReader reader(path);
+  EXPECT_EQ(reader.state().step(), 6);
+  EXPECT_EQ(reader.side_files().tokenizer.at("generation_config.json"), "{}\n");
+  ASSERT_EQ(reader.frozen().size(), 1u);
+  const HostGroup alone;
+  CpuQueue queue;
+  for (const CheckpointGroup group : kAllCheckpointGroups) {
+    testing::Parts parts;
+    parts.add(queue, "model.layers.0.small.weight", 3, 5, DType::f32, DType::f32, Cut::whole, 0, 1);
+    parts.add(queue, "model.norm.weight", 1, 64, DType::f32, DType::f32, Cut::whole, 0, 1);
+    load_parts(reader.tensors(group), alone, queue, parts.parts);
+    EXPECT_EQ(parts.wrong(group == CheckpointGroup::model ? 1 : 2), 0);
+  }
+}
+
+/// Replaces /index by a changed one that hashes well.
+void change_index(const std::filesystem::path& path, const std::function<void(CheckpointIndex&)>& change) {
+  const Hdf5File file = Hdf5File::open(path);
+  const Hdf5Dataset data = file.dataset("/index");
+  std::vector<std::byte> bytes(static_cast<std::size_t>(data.bytes()));
+  data.read(0, bytes);
+  CheckpointIndex index = parse_index(bytes, "");
+  change(index);
+  File::open_write(path).write_at(data.file_offset(), encode_index(index));
+}
+
+TEST(Checkpoint, IndexIsTakenOnlyWhereItIsOfThisFile) {
+  const testing::TemporaryDirectory directory;
+  const auto path = directory.path() / "a.h5";
+  const HostGroup alone;
+  CpuQueue queue;
+  testing::Parts model, none;
+  for (const char* name : {"a", "b", "c", "d", "e", "f", "g"})
+    model.add(queue, name, 3, 5, DType::f32, DType::f32, Cut::whole, 0, 1);
+  model.fill(1);
+  const auto save = [&] {
+    CheckpointSaver(alone).save(path, queue, testing::make_content(model, none, none, none, 1));
+  };
+  const auto wrong_elements = [&] {
+    load_parts(CheckpointReader(path).tensors(CheckpointGroup::model), alone, queue, model.parts);
+    const std::int64_t wrong = model.wrong(1);
+    model.fill(1);
+    return wrong;
+  };
+  save();
+  EXPECT_EQ(refusal(path), "accepted");
+  // One that is looked at is elsewhere: HDF5 is believed.
+  change_index(path, [](CheckpointIndex& index) { index.groups[0][3].offset -= 4; });
+  EXPECT_EQ(wrong_elements(), 0);
+  // So it is where the file has another size than the index says.
+  save();
+  change_index(path, [](CheckpointIndex& index) {
+    index.groups[0][1].offset -= 4;
+    index.file_bytes += 1;
+  });
+  EXPECT_EQ(wrong_elements(), 0);
+  // One that is not looked at: blocks do not fit their checksums, and inspection says why.
+  save();
+  change_index(path, [](CheckpointIndex& index) { index.groups[0][1].offset -= 4; });
+  EXPECT_THROW(wrong_elements(), UserError);
+  EXPECT_THAT(refusal(path), HasSubstr("/index and /model differ from b on"));
+  // A damaged one is not passed over.
+  save();
+  flip_byte(path, Hdf5File::open(path).dataset("/index").file_offset() + 100);
+  EXPECT_THAT(refusal(path), HasSubstr("/index does not hash to its checksum"));
 }
 
 TEST(Checkpoint, RestoringWhatIsNotThereIsRefused) {

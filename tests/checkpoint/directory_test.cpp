@@ -68,6 +68,19 @@ TEST_F(RunDirectory, PrunesBeyondTheCounts) {
   EXPECT_THAT(steps(), ElementsAre(8, 10, 15, 20));
 }
 
+// A run looks into none of the files that it saved itself.
+TEST_F(RunDirectory, WhatWasNotedIsNotOpened) {
+  const std::int64_t saved = 30;
+  testing::write_text(directory.file(saved), "not even HDF5");
+  EXPECT_THAT(steps(), ElementsAre(5, 8, 10, 12, 15, 20));
+  directory.note(saved, CheckpointKind::resumable);
+  EXPECT_THAT(steps(), ElementsAre(5, 8, 10, 12, 15, 20, saved));
+  EXPECT_THAT(directory.prune({.keep = 2, .keep_best = 3, .ranking = {10, 8, 12}, .resumed_from = {}}),
+              ElementsAre(5, 15));
+  fs::remove(directory.file(saved));
+  EXPECT_THAT(steps(), ElementsAre(8, 10, 12, 20));
+}
+
 TEST_F(RunDirectory, NeverPrunesLastBestOrTheOneResumedFrom) {
   directory.set_last(15);
   EXPECT_THAT(directory.prune({.keep = 1, .keep_best = 0, .ranking = {8, 10, 12}, .resumed_from = 5}),

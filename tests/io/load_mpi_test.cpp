@@ -8,6 +8,7 @@
 #include <numeric>
 #include <set>
 
+#include "device_like_queue.hpp"
 #include "testing.hpp"
 #include "verne/base/error.hpp"
 #include "verne/io/blocks.hpp"
@@ -18,6 +19,7 @@
 namespace verne {
 namespace {
 
+using testing::DeviceLikeQueue;
 using ::testing::HasSubstr;
 
 /// The parts of a rank and their memory. Every element's value tells where it belongs: tensor · 10^6 + flat
@@ -92,39 +94,6 @@ std::int64_t wrong_elements(const Parts& parts) {
     });
   return wrong;
 }
-
-/// Looks like a device: local memory is reached through upload and download alone, here counted. In host
-/// memory, so that the tests can fill it.
-class DeviceLikeQueue final : public Queue {
- public:
-  DeviceLikeQueue() : Queue(QueueKind::cuda) {}
-  std::int64_t copies = 0;
-
-  std::byte* allocate(std::int64_t bytes, MemoryKind kind) override { return host_.allocate(bytes, kind); }
-  void release(std::byte* data, std::int64_t bytes, MemoryKind kind) override {
-    host_.release(data, bytes, kind);
-  }
-  using Queue::upload;
-  void upload(const Tensor& to, std::span<const std::byte> from) override {
-    ++copies;
-    host_.upload(to, from);
-  }
-  void download(std::span<std::byte> to, const Tensor& from) override {
-    ++copies;
-    host_.download(to, from);
-  }
-  void copy(const Tensor& to, const Tensor& from) override { host_.copy(to, from); }
-  void zero(const Tensor& tensor) override { host_.zero(tensor); }
-  std::byte* allocate_host(std::int64_t bytes) override { return host_.allocate_host(bytes); }
-  void release_host(std::byte* data) override { host_.release_host(data); }
-  void copy_from_host(const Tensor& to, std::span<const std::byte> from) override { upload(to, from); }
-  void copy_to_host(std::span<std::byte> to, const Tensor& from) override { download(to, from); }
-  Event record() override { return {}; }
-  void synchronize() override {}
-
- private:
-  CpuQueue host_{1};
-};
 
 /// Every element's value tells where it belongs. Notes who read what.
 class NumberedSource : public TensorSource {
