@@ -9,6 +9,9 @@
 namespace verne {
 namespace {
 
+/// What is written in one piece sets off for the device at once from this length on.
+constexpr std::int64_t kSyncBytes = std::int64_t{1} << 20;
+
 std::size_t size_of(DType type, std::int64_t count) {
   return static_cast<std::size_t>(bytes_of(type, count));
 }
@@ -92,11 +95,11 @@ std::optional<BlockChecksum> BlockWriter::write(std::int64_t block,
         stored_bytes(std::span(pieces).subspan(first, last - first), stored);
     const std::int64_t at = offsets_[place.tensor] + bytes_of(stored, pieces[first].global);
     file_.write_at(at, bytes);
+    // Not where other ranks write between: their pages would go to the device twice.
+    if (std::ssize(bytes) >= kSyncBytes) file_.begin_sync(at, std::ssize(bytes));
     if (bytes_of(stored, place.elements()) == std::ssize(bytes)) checksum = BlockChecksum{block, xxh3(bytes)};
     first = last;
   }
-  const std::int64_t begin = offsets_[place.tensor] + bytes_of(stored, place.begin);
-  file_.begin_sync(begin, bytes_of(stored, place.elements()));
   return checksum;
 }
 

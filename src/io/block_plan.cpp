@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "verne/base/error.hpp"
+#include "verne/base/hash.hpp"
 
 namespace verne {
 namespace {
@@ -23,6 +24,15 @@ std::vector<Entry> home_blocks(const BlockIndex& index, int rank, int ranks) {
 std::size_t home_position(std::int64_t block, int rank, int ranks) {
   require(home_of(block, ranks) == rank, "block {} came to rank {}, which is not its home", block, rank);
   return static_cast<std::size_t>(block / ranks);
+}
+
+/// A rank may read this many times its fair share of what it wants itself.
+constexpr double kUneven = 1.1;
+
+/// In [0, 1), as if at random.
+double die(std::int64_t block) {
+  const std::uint64_t hash = xxh3(std::as_bytes(std::span(&block, 1)));
+  return static_cast<double>(hash >> 11) * 0x1p-53;
 }
 
 /// Segments of a block as few ranges.
@@ -86,25 +96,92 @@ std::vector<std::int64_t> divided_blocks(const BlockIndex& index, int rank, int 
   return divided;
 }
 
-ByRank<BlockReader> choose_readers(const BlockIndex& index, int rank, int ranks,
-                                   const ByRank<BlockShare>& received) {
-  // Ranks that want half of a block or more.
+HomeReads::HomeReads(const BlockIndex& index, int rank, int ranks, ByRank<BlockShare> received)
+    : rank_(rank), ranks_(ranks), received_(std::move(received)) {
   auto candidates = home_blocks<std::vector<int>>(index, rank, ranks);
-  for (std::size_t from = 0; from < received.size(); ++from) {
-    for (const BlockShare& share : received[from]) {
+  auto wanted = home_blocks<char>(index, rank, ranks);
+  for (std::size_t from = 0; from < received_.size(); ++from) {
+    for (const BlockShare& share : received_[from]) {
+      const std::size_t position = home_position(share.block, rank, ranks);
+      wanted[position] = 1;
       if (2 * share.elements >= index.place(share.block).elements())
-        candidates[home_position(share.block, rank, ranks)].push_back(static_cast<int>(from));
+        candidates[position].push_back(static_cast<int>(from));
     }
   }
-  const auto reader = [&](std::int64_t block) {
-    const std::size_t position = home_position(block, rank, ranks);
-    const std::vector<int>& ready = candidates[position];
-    return ready.empty() ? rank : ready[(position + static_cast<std::size_t>(rank)) % ready.size()];
-  };
-  ByRank<BlockReader> answers(received.size());
-  for (std::size_t from = 0; from < received.size(); ++from)
-    for (const BlockShare& share : received[from])
-      answers[from].push_back({share.block, reader(share.block)});
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    if (!wanted[i]) continue;
+    const std::int64_t number = rank + static_cast<std::int64_t>(i) * ranks;
+    const BlockIndex::Place place = index.place(number);
+    blocks_.push_back(
+        {number, block_bytes(index.tensors()[place.tensor], place.block), std::move(candidates[i])});
+  }
+}
+
+int HomeReads::candidate(const Block& block) const {
+  if (block.candidates.empty()) return kFree;
+  return block.candidates[static_cast<std::size_t>(block.number / ranks_ + rank_) % block.candidates.size()];
+}
+
+std::vector<std::int64_t> HomeReads::loads() const {
+  std::vector<std::int64_t> loads(static_cast<std::size_t>(ranks_) + 1, 0);
+  for (const Block& block : blocks_) {
+    if (const int reader = candidate(block); reader != kFree)
+      loads[static_cast<std::size_t>(reader)] += block.bytes;
+    loads.back() += block.bytes;
+  }
+  return loads;
+}
+
+std::int64_t HomeReads::free_bytes(const std::vector<std::int64_t>& all_loads) {
+  const double fair = static_cast<double>(all_loads.back()) / ranks_;
+  std::int64_t free = 0;
+  for (Block& block : blocks_) {
+    block.reader = candidate(block);
+    // Of the blocks of a rank with too many, so many stay, chosen as if at random, that it has enough.
+    if (block.reader != kFree) {
+      const double load = static_cast<double>(all_loads[static_cast<std::size_t>(block.reader)]);
+      if (load > kUneven * fair && die(block.number) * load > fair) block.reader = kFree;
+    }
+    if (block.reader == kFree) free += block.bytes;
+  }
+  return free;
+}
+
+ByRank<BlockReader> HomeReads::readers(const std::vector<std::int64_t>& all_loads,
+                                       const std::vector<std::int64_t>& all_free_bytes) const {
+  // Free bytes lie on one line, home by home, and on another what each rank lacks of its fair share: a block
+  // goes to the rank whose part of the line it falls into. Where nobody has a block of his own it stays.
+  const double fair = static_cast<double>(all_loads.back()) / ranks_;
+  std::vector<double> lacking_up_to;  // by rank, itself included
+  double lacking = 0;
+  for (int r = 0; r < ranks_; ++r) {
+    lacking += std::max(0.0, fair - static_cast<double>(all_loads[static_cast<std::size_t>(r)]));
+    lacking_up_to.push_back(lacking);
+  }
+  std::int64_t free = 0, before = 0;
+  for (int home = 0; home < ranks_; ++home) {
+    if (home == rank_) before = free;
+    free += all_free_bytes[static_cast<std::size_t>(home)];
+  }
+  std::vector<std::pair<std::int64_t, int>> chosen;  // by block
+  double at = static_cast<double>(before);
+  for (const Block& block : blocks_) {
+    int reader = block.reader;
+    if (reader == kFree) {
+      const double middle = (at + static_cast<double>(block.bytes) / 2) / static_cast<double>(free) * lacking;
+      const auto found = std::upper_bound(lacking_up_to.begin(), lacking_up_to.end(), middle);
+      reader = found == lacking_up_to.end() ? rank_ : static_cast<int>(found - lacking_up_to.begin());
+      at += static_cast<double>(block.bytes);
+    }
+    chosen.emplace_back(block.number, reader);
+  }
+  ByRank<BlockReader> answers(received_.size());
+  for (std::size_t from = 0; from < received_.size(); ++from) {
+    for (const BlockShare& share : received_[from]) {
+      const auto found = std::lower_bound(chosen.begin(), chosen.end(), std::pair(share.block, kFree));
+      answers[from].push_back({share.block, found->second});
+    }
+  }
   return answers;
 }
 

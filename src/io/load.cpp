@@ -58,9 +58,12 @@ std::vector<std::size_t> match(const TensorSource& source, std::span<const Tenso
 
 ReadPlan plan_reads(const PartBlocks& wanted, const HostGroup& group) {
   const int rank = group.rank(), ranks = group.size();
+  HomeReads home(wanted.index(), rank, ranks, all_to_all(group, shares_by_home(wanted.shares(), ranks)));
+  std::vector<std::int64_t> loads = home.loads();
+  group.sum(std::span(loads));
+  const std::vector<std::int64_t> free_bytes = group.all_gather(home.free_bytes(loads));
+  const auto readers = all_to_all(group, home.readers(loads, free_bytes));
   ReadPlan plan;
-  const auto shares = all_to_all(group, shares_by_home(wanted.shares(), ranks));
-  const auto readers = all_to_all(group, choose_readers(wanted.index(), rank, ranks, shares));
   accept_requests(wanted.index(), all_to_all(group, request_blocks(wanted, rank, ranks, readers, plan)),
                   plan);
   return plan;

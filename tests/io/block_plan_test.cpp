@@ -129,31 +129,68 @@ TEST(BlockPlan, MissingDoubledAndMisplacedElementsAreFound) {
               HasSubstr("t: of elements 0 to 4194304 the ranks give some twice and others not at all"));
 }
 
-TEST(BlockPlan, WhoWantsHalfReadsElseTheHomeDoes) {
-  const BlockIndex index({{"t", DType::f32, {8 * kFloats}}});
-  const int ranks = 4;
-  const auto runs = [&](std::int64_t block, std::int64_t begin, std::int64_t end) {
-    return Given{0, {{block * kFloats + begin * kFloats / 8, 0, (end - begin) * kFloats / 8}}};
-  };
+/// Who reads each block.
+std::map<std::int64_t, int> readers_of(const std::vector<ReadPlan>& plans) {
+  std::map<std::int64_t, int> readers;
+  for (std::size_t r = 0; r < plans.size(); ++r)
+    for (const ReadPlan::Read& read : plans[r].reads)
+      EXPECT_TRUE(readers.emplace(read.block, static_cast<int>(r)).second) << read.block << " is read twice";
+  return readers;
+}
+
+/// Eighths [begin, end) of a float32 block of the first tensor.
+Given eighths(std::int64_t block, std::int64_t begin, std::int64_t end) {
+  return {0, {{block * kFloats + begin * kFloats / 8, 0, (end - begin) * kFloats / 8}}};
+}
+
+TEST(BlockPlan, WhoWantsMostReads) {
+  // Each rank wants most of a block, all of one, and a quarter of one that is nobody's; the last is not
+  // wanted.
+  const BlockIndex index({{"t", DType::f32, {13 * kFloats}}});
   std::vector<PartBlocks> wanted;
-  wanted.push_back(
-      blocks_of(index, {runs(0, 0, 3), runs(1, 0, 8), runs(2, 0, 2), runs(3, 0, 4), runs(7, 0, 4)}));
-  wanted.push_back(blocks_of(index, {runs(0, 3, 8), runs(2, 2, 4), runs(3, 4, 8), runs(7, 4, 8)}));
-  wanted.push_back(blocks_of(index, {runs(2, 4, 6)}));
-  wanted.push_back(blocks_of(index, {runs(2, 6, 8), runs(4, 0, 1)}));
+  for (std::int64_t r = 0; r < 4; ++r) {
+    std::vector<Given> given{eighths(r, 0, 5), eighths((r + 1) % 4, 5, 8), eighths(7 - r, 0, 8)};
+    for (std::int64_t block = 8; block < 12; ++block) given.push_back(eighths(block, 2 * r, 2 * r + 2));
+    wanted.push_back(blocks_of(index, given));
+  }
+  const std::map<std::int64_t, int> readers = readers_of(testing::plan_reads(wanted));
+  ASSERT_EQ(readers.size(), 12u);
+  for (int r = 0; r < 4; ++r) {
+    EXPECT_EQ(readers.at(r), r);
+    EXPECT_EQ(readers.at(7 - r), r);
+    EXPECT_EQ(readers.at(8 + r), r) << "its home";
+  }
+}
+
+TEST(BlockPlan, TwoWhoWantHalfTakeTurns) {
+  const BlockIndex index({{"t", DType::f32, {16 * kFloats}}});
+  std::vector<PartBlocks> wanted;
+  for (std::int64_t r = 0; r < 2; ++r) {
+    std::vector<Given> given;
+    for (std::int64_t block = 0; block < 16; ++block) given.push_back(eighths(block, 4 * r, 4 * r + 4));
+    wanted.push_back(blocks_of(index, given));
+  }
   const std::vector<ReadPlan> plans = testing::plan_reads(wanted);
-  std::map<std::int64_t, int> reader;
-  for (int r = 0; r < ranks; ++r)
-    for (const ReadPlan::Read& read : plans[static_cast<std::size_t>(r)].reads) {
-      EXPECT_FALSE(reader.contains(read.block));
-      reader[read.block] = r;
+  EXPECT_EQ(plans[0].reads.size(), 8u);
+  EXPECT_EQ(plans[1].reads.size(), 8u);
+}
+
+// Where some want much and others little, all read alike.
+TEST(BlockPlan, NobodyReadsMuchMoreThanOthers) {
+  const std::int64_t blocks = 400;
+  const BlockIndex index({{"t", DType::f32, {blocks * kFloats}}});
+  std::vector<PartBlocks> wanted;
+  for (std::int64_t r = 0; r < 4; ++r) {
+    std::vector<Given> given;
+    for (std::int64_t block = 0; block < blocks; ++block) {
+      if (r == 0) given.push_back(eighths(block, 0, 6));
+      if (r == 3) given.push_back(eighths(block, 6, 8));
     }
-  EXPECT_EQ(reader[0], 1) << "wants five eighths";
-  EXPECT_EQ(reader[1], 0) << "wants it all";
-  EXPECT_EQ(reader[2], 2) << "four want a quarter: its home";
-  EXPECT_NE(reader[3], reader[7]) << "two want half: they take turns";
-  EXPECT_EQ(reader[4], 0) << "nobody else wants it, but the home is as good";
-  EXPECT_EQ(reader.size(), 6u) << "nobody wants blocks 5 and 6";
+    wanted.push_back(blocks_of(index, given));
+  }
+  const std::vector<ReadPlan> plans = testing::plan_reads(wanted);
+  EXPECT_EQ(readers_of(plans).size(), 400u);
+  for (const ReadPlan& plan : plans) EXPECT_NEAR(static_cast<double>(plan.reads.size()), 100, 20);
 }
 
 // Whatever ranks want: every block is read once, and each rank gets each element once for each time that it
@@ -187,15 +224,10 @@ TEST(BlockPlan, EverybodyGetsWhatHeWants) {
       wanted.push_back(blocks_of(index, given));
     }
     const std::vector<ReadPlan> plans = testing::plan_reads(wanted);
-    std::map<std::int64_t, int> reader;
-    for (int r = 0; r < ranks; ++r) {
-      std::int64_t last = -1;
-      for (const ReadPlan::Read& read : plans[static_cast<std::size_t>(r)].reads) {
-        EXPECT_TRUE(reader.emplace(read.block, r).second) << "block " << read.block << " is read twice";
-        EXPECT_GT(read.block, last);
-        last = read.block;
-      }
-    }
+    std::map<std::int64_t, int> reader = readers_of(plans);
+    for (const ReadPlan& plan : plans)
+      for (std::size_t i = 1; i < plan.reads.size(); ++i)
+        EXPECT_GT(plan.reads[i].block, plan.reads[i - 1].block);
     for (int r = 0; r < ranks; ++r) {
       const auto i = static_cast<std::size_t>(r);
       std::set<std::int64_t> received;
@@ -237,7 +269,14 @@ TEST(BlockPlan, ColumnsTravelAsOneRange) {
   for (std::int64_t r = 0; r < 4; ++r)
     wanted.push_back(blocks_of(index, {{0, {{256 * r, 0, 256, 4000, 1024, 256}}}}));
   const std::vector<ReadPlan> plans = testing::plan_reads(wanted);
-  for (const BlockRequest& request : plans[0].reads.at(0).requests) EXPECT_EQ(request.ranges.size(), 1u);
+  std::size_t requests = 0;
+  for (const ReadPlan& plan : plans)
+    for (const ReadPlan::Read& read : plan.reads)
+      for (const BlockRequest& request : read.requests) {
+        EXPECT_EQ(request.ranges.size(), 1u);
+        ++requests;
+      }
+  EXPECT_GE(requests, 3u);
 }
 
 }  // namespace

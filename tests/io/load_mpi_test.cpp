@@ -319,7 +319,7 @@ TEST_F(Load, SaysWhatDoesNotFit) {
 
 TEST_F(Load, UnreadableOnOneRankOnly) {
   struct Broken final : TensorSource {
-    std::vector<TensorInfo> infos = {{"w", DType::f32, {8}}};
+    std::vector<TensorInfo> infos;
     int rank = 0;
     const std::vector<TensorInfo>& tensors() const override { return infos; }
     void read(const TensorInfo&, std::int64_t, std::span<std::byte>) const override {
@@ -329,7 +329,10 @@ TEST_F(Load, UnreadableOnOneRankOnly) {
   } source;
   source.rank = group.rank();
   Parts parts(queue);
-  parts.add(source.infos[0], DType::f32, 8, {{0, 0, 8}});
+  for (int i = 0; i < 8 * group.size(); ++i) {  // enough for every rank to read some
+    source.infos.push_back({fmt::format("w{}", i), DType::f32, {8}});
+    parts.add(source.infos.back(), DType::f32, 8, {{0, 0, 8}});
+  }
   EXPECT_THAT([&] { load_parts(source, group, queue, parts.parts); },
               ::testing::ThrowsMessage<UserError>(HasSubstr("Permission denied")));
 }

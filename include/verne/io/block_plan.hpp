@@ -31,11 +31,36 @@ struct BlockReader {
   std::int64_t block;
   std::int64_t reader;
 };
-/// At a home: who reads each of its blocks that anybody wants, told to all who do. A rank that wants half of
-/// it or more reads it, where there are several now one, now another; else the home does, which spreads
-/// evenly.
-ByRank<BlockReader> choose_readers(const BlockIndex& index, int rank, int ranks,
-                                   const ByRank<BlockShare>& received);
+
+/// A home chooses who reads its blocks that anybody wants: a rank that wants half of a block or more (where
+/// there are two, now one, now the other), unless it would read much more than the others; what is left is
+/// shared out so that all ranks read alike.
+class HomeReads {
+ public:
+  HomeReads(const BlockIndex& index, int rank, int ranks, ByRank<BlockShare> received);
+
+  /// Bytes of this home's blocks by the rank that wants half or more of them, and behind these all bytes. To
+  /// be added up over the homes.
+  std::vector<std::int64_t> loads() const;
+  /// Knowing the sum: bytes of this home's blocks that are to be shared out. To be gathered from all homes.
+  std::int64_t free_bytes(const std::vector<std::int64_t>& all_loads);
+  /// Knowing those too, by home: the readers, told to all who want the block.
+  ByRank<BlockReader> readers(const std::vector<std::int64_t>& all_loads,
+                              const std::vector<std::int64_t>& all_free_bytes) const;
+
+ private:
+  struct Block {
+    std::int64_t number, bytes;
+    std::vector<int> candidates;  ///< ranks that want half of it or more
+    int reader = kFree;
+  };
+  static constexpr int kFree = -1;
+  int candidate(const Block& block) const;
+
+  int rank_, ranks_;
+  ByRank<BlockShare> received_;
+  std::vector<Block> blocks_;  ///< those that are wanted, ascending
+};
 
 /// Equally spaced ranges of elements, counted from the block's first.
 struct BlockRanges {
