@@ -214,9 +214,8 @@ struct Imported {
   SideFiles side_files;
 };
 
-Imported open_source(const ImportOptions& options) {
-  Imported imported;
-  imported.source = std::make_unique<HfFolder>(options.input);
+/// All but the source, which is open.
+void prepare_import(const ImportOptions& options, Imported& imported) {
   check_tensors(*imported.source, options.expected, options.duplicates);
   std::map<std::string_view, DType> stored;
   for (const TensorInfo& tensor : imported.source->tensors()) stored[tensor.name] = tensor.dtype;
@@ -230,7 +229,6 @@ Imported open_source(const ImportOptions& options) {
     imported.side_files.tokenizer[name] = read_side_file(options.input, name).value_or("");
   }
   imported.state.values = {{"step", 0}, {"source", options.source}};
-  return imported;
 }
 
 /// Each rank takes its turn among the blocks: reads, converts, writes and hashes them.
@@ -259,7 +257,8 @@ std::vector<BlockChecksum> write_blocks(const TensorSource& source, const BlockI
 
 void import_model(const ImportOptions& options, const HostGroup& group) {
   Imported imported;
-  agree_after(group, [&] { imported = open_source(options); });
+  imported.source = std::make_unique<HfFolder>(options.input, group);
+  agree_after(group, [&] { prepare_import(options, imported); });
   check_duplicates(*imported.source, options.duplicates, group);
 
   ByGroup<std::vector<TensorInfo>> groups;

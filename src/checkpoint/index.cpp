@@ -77,8 +77,8 @@ StoredTensor read_tensor(Reader& reader, const CheckpointIndex& index, const std
   require_user(!name.empty() && name.find('/') == std::string::npos,
                "{}: the index has a tensor named \"{}\"", origin, name);
   const std::optional<DType> dtype = dtype_from_name(dtype_word);
-  require_user(dtype && verne::name(*dtype) == dtype_word, "{}: the index says that {} is of dtype \"{}\", which is not known", origin,
-               name, dtype_word);
+  require_user(dtype && verne::name(*dtype) == dtype_word,
+               "{}: the index says that {} is of dtype \"{}\", which is not known", origin, name, dtype_word);
   std::optional<std::int64_t> total_bits = bits(*dtype);
   bool empty = false;
   for (std::uint32_t axis = 0; axis < rank; ++axis) {

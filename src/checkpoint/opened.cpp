@@ -9,6 +9,7 @@
 #include "verne/base/hash.hpp"
 #include "verne/io/file.hpp"
 #include "verne/io/json.hpp"
+#include "verne/io/packed_texts.hpp"
 
 namespace verne {
 namespace {
@@ -156,23 +157,6 @@ OpenedCheckpoint open_checkpoint(const std::filesystem::path& path) {
 
 namespace {
 
-void put(std::string& to, std::string_view text) {
-  const std::uint64_t length = text.size();
-  to.append(reinterpret_cast<const char*>(&length), sizeof length);
-  to.append(text);
-}
-
-std::string_view take(std::string_view& from) {
-  std::uint64_t length = 0;
-  require(from.size() >= sizeof length, "another rank's checkpoint ends early");
-  std::memcpy(&length, from.data(), sizeof length);
-  from.remove_prefix(sizeof length);
-  require(from.size() >= length, "another rank's checkpoint ends early");
-  const std::string_view text = from.substr(0, length);
-  from.remove_prefix(length);
-  return text;
-}
-
 std::string_view text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
@@ -180,33 +164,33 @@ std::string_view text_of(std::span<const std::byte> bytes) {
 }  // namespace
 
 std::string pack(const OpenedCheckpoint& opened) {
-  std::string packed;
-  for (const std::string_view text : {std::string_view(opened.state), std::string_view(opened.frozen),
-                                      std::string_view(opened.side_files.config)})
-    put(packed, text);
-  put(packed, text_of(encode_index(opened.index)));
-  put(packed, text_of(std::as_bytes(std::span(opened.checksums))));
-  put(packed, text_of(std::as_bytes(std::span(&opened.digest, 1))));
+  PackedTexts packed;
+  for (const std::string* text : {&opened.state, &opened.frozen, &opened.side_files.config})
+    packed.add(*text);
+  packed.add(text_of(encode_index(opened.index)));
+  packed.add(text_of(std::as_bytes(std::span(opened.checksums))));
+  packed.add(text_of(std::as_bytes(std::span(&opened.digest, 1))));
   for (const auto& [name, content] : opened.side_files.tokenizer) {
-    put(packed, name);
-    put(packed, content);
+    packed.add(name);
+    packed.add(content);
   }
-  return packed;
+  return packed.take();
 }
 
 OpenedCheckpoint unpack(std::string_view packed, const std::string& origin) {
   OpenedCheckpoint opened;
-  opened.state = take(packed);
-  opened.frozen = take(packed);
-  opened.side_files.config = take(packed);
-  opened.index = parse_index(std::as_bytes(std::span(take(packed))), origin);
-  const std::string_view checksums = take(packed), digest = take(packed);
+  UnpackedTexts texts(packed);
+  opened.state = texts.next();
+  opened.frozen = texts.next();
+  opened.side_files.config = texts.next();
+  opened.index = parse_index(std::as_bytes(std::span(texts.next())), origin);
+  const std::string_view checksums = texts.next(), digest = texts.next();
   opened.checksums.resize(checksums.size() / sizeof(std::uint64_t));
   if (!checksums.empty()) std::memcpy(opened.checksums.data(), checksums.data(), checksums.size());
   std::memcpy(&opened.digest, digest.data(), sizeof opened.digest);
-  while (!packed.empty()) {
-    const std::string name(take(packed));
-    opened.side_files.tokenizer[name] = take(packed);
+  while (!texts.at_end()) {
+    const std::string name(texts.next());
+    opened.side_files.tokenizer[name] = texts.next();
   }
   return opened;
 }

@@ -130,35 +130,39 @@ std::map<std::string, std::string> duplicate_tensors(const ModelConfig& config) 
 ModelSource ModelSource::open(const ModelSection& section, const HostGroup& group,
                               const std::function<void(const std::string&)>& announce) {
   ModelSource source;
-  std::optional<fs::path> checkpoint;
-  agree_after(group, [&] { checkpoint = source.open_local(section, announce); });
-  if (checkpoint) source.open_checkpoint(*checkpoint, group);
+  Named named;
+  agree_after(group, [&] { named = source.resolve(section, announce); });
+  if (named.folder) source.folder_ = std::make_unique<HfFolder>(*named.folder, group);
+  if (named.checkpoint) source.open_checkpoint(*named.checkpoint, group);
   agree_after(group, [&] {
     if (source.random()) return;
+    if (source.folder_)
+      for (const fs::path& file : source.folder_->files()) source.files_.push_back(file);
     check_tensors(source.weights(), expected_tensors(source.config_), duplicate_tensors(source.config_));
   });
   return source;
 }
 
-std::optional<fs::path> ModelSource::open_local(const ModelSection& section,
-                                                const std::function<void(const std::string&)>& announce) {
+ModelSource::Named ModelSource::resolve(const ModelSection& section,
+                                        const std::function<void(const std::string&)>& announce) {
   if (section.init == Init::random) {
     require_user(!section.config.empty() || !section.path.empty(),
                  "model.init = random needs model.config, the config.json of the model to make");
     fs::path config = section.config;
     if (config.empty()) config = resolve_model_folder(section.path);
     open_config(fs::is_directory(config) ? config / "config.json" : config);
-    return std::nullopt;
+    return {};
   }
   require_user(!section.path.empty(),
                "model.path is missing: a Hugging Face folder, a checkpoint, or a hub id in the local cache");
   if (!names_checkpoint(section.path)) {
-    open_folder(resolve_model_folder(section.path));
-    return std::nullopt;
+    const fs::path folder = resolve_model_folder(section.path);
+    open_folder(folder);
+    return {.folder = folder, .checkpoint = {}};
   }
   const ResolvedCheckpoint checkpoint = resolve_checkpoint(section.path);
   if (!checkpoint.chosen.empty()) announce(fmt::format("{}: {}", section.path, checkpoint.chosen));
-  return checkpoint.file;
+  return {.folder = {}, .checkpoint = checkpoint.file};
 }
 
 void ModelSource::open_folder(const fs::path& folder) {
@@ -172,9 +176,7 @@ void ModelSource::open_folder(const fs::path& folder) {
     if (auto content = read_side_file(folder, name)) side_files_.tokenizer[name] = std::move(*content);
     files_.push_back(folder / name);
   }
-  folder_ = std::make_unique<HfFolder>(folder);
   files_.push_back(folder / "config.json");
-  for (const fs::path& file : folder_->files()) files_.push_back(file);
 }
 
 void ModelSource::open_checkpoint(const fs::path& file, const HostGroup& group) {

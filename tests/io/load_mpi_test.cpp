@@ -240,8 +240,10 @@ TEST_F(Load, FolderInAnyLayout) {
   }
   writer.add_file("config.json", "{}");
   writer.publish();
-  const HfFolder source(folder);
-  EXPECT_EQ(source.tensors().size(), 6u);
+  const HfFolder source(folder, group), alone(folder);
+  ASSERT_EQ(source.tensors().size(), 6u);
+  for (std::size_t i = 0; i < 6; ++i) EXPECT_EQ(source.tensors()[i].name, alone.tensors()[i].name);
+  EXPECT_EQ(source.files(), alone.files());
   EXPECT_EQ(source.files().size(), 4u) << "two shards beside flat's own, and the index";
   Parts same = layout(queue, group.rank(), group.size());
   load_parts(source, group, queue, same.parts);
@@ -359,6 +361,16 @@ TEST_F(Load, ColumnBlocksOfAWideMatrix) {
     });
     EXPECT_EQ(wrong, 0) << width;
   }
+  group.barrier();
+}
+
+TEST_F(Load, ABadFolderIsRefusedOnAllRanks) {
+  const testing::TemporaryDirectory mine;
+  const auto folder = shared_temporary(group, mine);
+  if (group.rank() == 0) testing::write_text(folder / "model.safetensors", "12345678 no header");
+  group.barrier();
+  EXPECT_THAT([&] { HfFolder(folder, group); },
+              ::testing::ThrowsMessage<UserError>(HasSubstr("model.safetensors: not safetensors")));
   group.barrier();
 }
 

@@ -34,6 +34,9 @@ class HfFolder final : public TensorSource {
   /// file outside the folder or one that is not there, or where index and shards disagree about which tensors
   /// are where.
   explicit HfFolder(const std::filesystem::path& folder);
+  /// Collective: rank 0 opens and validates, and tells the others, which open a file where they first read of
+  /// it. All throw where one fails.
+  HfFolder(const std::filesystem::path& folder, const HostGroup& group);
 
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
   const std::vector<UnsupportedTensor>& unsupported() const override { return unsupported_; }
@@ -47,7 +50,9 @@ class HfFolder final : public TensorSource {
   std::string config_text() const;
 
  private:
-  void add_shard(const std::filesystem::path& path);
+  void add_shard(SafetensorsFile shard);
+  std::string pack() const;
+  void unpack(std::string_view packed);
 
   std::filesystem::path folder_;
   std::vector<std::filesystem::path> files_;

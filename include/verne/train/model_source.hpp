@@ -45,9 +45,11 @@ class ModelSource {
   void grow_vocabulary(std::int64_t vocab_size);
 
  private:
-  /// All but a checkpoint, which is left to be opened.
-  std::optional<std::filesystem::path> open_local(const ModelSection& section,
-                                                  const std::function<void(const std::string&)>& announce);
+  /// What the section names, before it is opened: neither a folder nor a checkpoint where weights are random.
+  struct Named {
+    std::optional<std::filesystem::path> folder, checkpoint;
+  };
+  Named resolve(const ModelSection& section, const std::function<void(const std::string&)>& announce);
   void open_folder(const std::filesystem::path& folder);
   void open_checkpoint(const std::filesystem::path& file, const HostGroup& group);
   void open_config(const std::filesystem::path& file);
