@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "verne/base/error.hpp"
-#include "verne/base/hash.hpp"
+#include "verne/io/block_hash.hpp"
 #include "verne/io/convert.hpp"
 
 namespace verne {
@@ -94,10 +94,15 @@ std::optional<BlockChecksum> BlockWriter::write(std::int64_t block,
     const std::span<const std::byte> bytes =
         stored_bytes(std::span(pieces).subspan(first, last - first), stored);
     const std::int64_t at = offsets_[place.tensor] + bytes_of(stored, pieces[first].global);
-    file_.write_at(at, bytes);
+    const bool whole = bytes_of(stored, place.elements()) == std::ssize(bytes);
+    BlockHash hash;
+    for_each_piece(bytes, [&](std::int64_t offset, std::span<const std::byte> piece) {
+      if (whole) hash.update(piece);
+      file_.write_at(at + offset, piece);
+    });
     // Not where other ranks write between: their pages would go to the device twice.
     if (std::ssize(bytes) >= kSyncBytes) file_.begin_sync(at, std::ssize(bytes));
-    if (bytes_of(stored, place.elements()) == std::ssize(bytes)) checksum = BlockChecksum{block, xxh3(bytes)};
+    if (whole) checksum = BlockChecksum{block, hash.value()};
     first = last;
   }
   return checksum;

@@ -11,8 +11,8 @@
 #include "block_writer.hpp"
 #include "save_plan.hpp"
 #include "verne/base/error.hpp"
-#include "verne/base/hash.hpp"
 #include "verne/comm/agree.hpp"
+#include "verne/io/block_hash.hpp"
 
 namespace verne {
 
@@ -107,14 +107,20 @@ class CheckpointSaver::Work {
   void read_back() {
     const File file = File::open_read(draft_.temporary());
     const BlockIndex& index = plan_.tensors().index();
-    std::vector<std::byte> bytes;
+    std::vector<std::byte> memory(kHashPieceBytes);
     for (const std::int64_t block : plan_.divided()) {
       if (stopped()) return;
       const BlockIndex::Place place = index.place(block);
-      const TensorInfo& tensor = index.tensors()[place.tensor];
-      bytes.resize(static_cast<std::size_t>(block_bytes(tensor, place.block)));
-      file.read_at(plan_.offsets()[place.tensor] + place.block * kBlockBytes, bytes);
-      checksums_.push_back({block, xxh3(bytes)});
+      const std::int64_t begin = plan_.offsets()[place.tensor] + place.block * kBlockBytes;
+      const std::int64_t bytes = block_bytes(index.tensors()[place.tensor], place.block);
+      BlockHash hash;
+      for (std::int64_t at = 0; at < bytes; at += std::ssize(memory)) {
+        const auto piece =
+            std::span(memory).first(static_cast<std::size_t>(std::min(std::ssize(memory), bytes - at)));
+        file.read_at(begin + at, piece);
+        hash.update(piece);
+      }
+      checksums_.push_back({block, hash.value()});
     }
   }
 

@@ -6,6 +6,7 @@
 #include "verne/base/error.hpp"
 #include "verne/base/hash.hpp"
 #include "verne/comm/agree.hpp"
+#include "verne/io/block_hash.hpp"
 #include "verne/io/file.hpp"
 #include "verne/io/json.hpp"
 
@@ -48,10 +49,18 @@ class GroupSource final : public TensorSource {
   }
 
   void read_block(const TensorInfo& tensor, std::int64_t block, std::span<std::byte> to) const override {
-    TensorSource::read_block(tensor, block, to);
-    const std::uint64_t expected =
-        checksums_[static_cast<std::size_t>(index_.number(position(tensor), block))];
-    const std::uint64_t found = xxh3(to);
+    require(std::ssize(to) == block_bytes(tensor, block), "{} bytes for block {} of {}", to.size(), block,
+            tensor.name);
+    const std::size_t at = position(tensor);
+    const std::int64_t begin = offsets_[at] + block * kBlockBytes;
+    file_.will_read(begin, std::ssize(to));
+    BlockHash hash;
+    for_each_piece(to, [&](std::int64_t offset, std::span<std::byte> piece) {
+      file_.read_at(begin + offset, piece);
+      hash.update(piece);
+    });
+    const std::uint64_t expected = checksums_[static_cast<std::size_t>(index_.number(at, block))],
+                        found = hash.value();
     if (found == expected) return;
     throw_user_error(
         "{}: {}/{} is damaged in block {} (bytes {} to {} of the tensor): its checksum is {}, {} was "

@@ -35,9 +35,9 @@ void pack(std::span<const std::byte> block, DType dtype, const BlockRequest& req
 
 }  // namespace
 
-BlockExchange::BlockExchange(const TensorSource& source, const HostGroup& group, Queue& queue,
+BlockExchange::BlockExchange(ReadBlock read_block, const HostGroup& group, Queue& queue,
                              const PartBlocks& wanted, const ReadPlan& plan)
-    : source_(source),
+    : read_block_(std::move(read_block)),
       wanted_(wanted),
       plan_(plan),
       host_memory_(queue.kind() == QueueKind::cpu),
@@ -114,8 +114,7 @@ void BlockExchange::begin_reading() {
       to = reading.block.all();
     }
     const auto work = [this, block = read.block, to, wanted = !failure_] {
-      const BlockIndex::Place place = wanted_.index().place(block);
-      if (wanted) source_.read_block(wanted_.index().tensors()[place.tensor], place.block, to);
+      if (wanted) read_block_(wanted_.index().place(block), to);
     };
     reading.done = std::async(std::launch::async, work);
     reading_.push_back(std::move(reading));

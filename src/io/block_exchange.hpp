@@ -1,6 +1,7 @@
 #pragma once
 #include <deque>
 #include <exception>
+#include <functional>
 #include <future>
 #include <map>
 #include <memory>
@@ -17,7 +18,9 @@ namespace verne {
 /// the oldest alone, so no two wait for each other; memory stays under about 150 MiB.
 class BlockExchange {
  public:
-  BlockExchange(const TensorSource& source, const HostGroup& group, Queue& queue, const PartBlocks& wanted,
+  /// Fills memory with a block of the index; called from several threads.
+  using ReadBlock = std::function<void(const BlockIndex::Place&, std::span<std::byte>)>;
+  BlockExchange(ReadBlock read_block, const HostGroup& group, Queue& queue, const PartBlocks& wanted,
                 const ReadPlan& plan);
 
   /// Every rank of the group runs. What went wrong on this rank: the others got all their messages, of
@@ -64,7 +67,7 @@ class BlockExchange {
   template <class Work>
   void attempt(const Work& work);
 
-  const TensorSource& source_;
+  ReadBlock read_block_;
   const PartBlocks& wanted_;
   const ReadPlan& plan_;
   bool host_memory_;  ///< local memory is the host's

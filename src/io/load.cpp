@@ -73,11 +73,35 @@ ReadPlan plan_reads(const PartBlocks& wanted, const HostGroup& group) {
 
 void load_parts(const TensorSource& source, const HostGroup& group, Queue& queue,
                 std::span<const TensorPart> parts) {
-  const BlockIndex index(source.tensors());
+  const PartsToLoad load{source, {parts.begin(), parts.end()}};
+  load_parts(group, queue, std::span(&load, 1));
+}
+
+void load_parts(const HostGroup& group, Queue& queue, std::span<const PartsToLoad> loads) {
+  std::vector<TensorInfo> tensors;
+  std::vector<const TensorSource*> source_of;  // by tensor
+  for (const PartsToLoad& load : loads) {
+    tensors.insert(tensors.end(), load.source.tensors().begin(), load.source.tensors().end());
+    source_of.resize(tensors.size(), &load.source);
+  }
+  const BlockIndex index(std::move(tensors));
   std::optional<PartBlocks> wanted;
-  agree_after(group, [&] { wanted.emplace(index, parts, match(source, parts)); });
+  agree_after(group, [&] {
+    std::vector<TensorPart> parts;
+    std::vector<std::size_t> tensor_of;
+    std::size_t first = 0;
+    for (const PartsToLoad& load : loads) {
+      for (const std::size_t tensor : match(load.source, load.parts)) tensor_of.push_back(first + tensor);
+      parts.insert(parts.end(), load.parts.begin(), load.parts.end());
+      first += load.source.tensors().size();
+    }
+    wanted.emplace(index, parts, tensor_of);
+  });
   const ReadPlan plan = plan_reads(*wanted, group);
-  agree(group, BlockExchange(source, group, queue, *wanted, plan).run());
+  const auto read = [&](const BlockIndex::Place& place, std::span<std::byte> to) {
+    source_of[place.tensor]->read_block(index.tensors()[place.tensor], place.block, to);
+  };
+  agree(group, BlockExchange(read, group, queue, *wanted, plan).run());
 }
 
 }  // namespace verne

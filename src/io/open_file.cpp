@@ -117,6 +117,10 @@ void File::read_at(std::int64_t offset, std::span<std::byte> to) const {
   }
 }
 
+void File::will_read(std::int64_t offset, std::int64_t bytes) const {
+  ::posix_fadvise(descriptor_, offset, bytes, POSIX_FADV_WILLNEED);
+}
+
 void File::write_at(std::int64_t offset, std::span<const std::byte> from) const {
   constexpr std::size_t kPiece = std::size_t{1} << 30;
   for (std::size_t done = 0; done < from.size();) {

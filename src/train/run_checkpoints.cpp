@@ -1,6 +1,7 @@
 #include "verne/train/run_checkpoints.hpp"
 
 #include <algorithm>
+#include <array>
 
 #include "verne/checkpoint/convert.hpp"
 #include "verne/comm/agree.hpp"
@@ -63,13 +64,13 @@ RunProgress RunCheckpoints::restore(const fs::path& file) {
     if (reader.state().values.contains("matmul_choices"))
       take_choices(engine_.runtime(), reader.state().values["matmul_choices"]);
   });
-  const auto restore_group = [&](CheckpointGroup group, OptimizerState state) {
-    load_parts(reader.tensors(group), run_.world, engine_.runtime().compute(),
-               engine_.optimizer_parts(state, Copies::all));
+  const auto load = [&](CheckpointGroup group, OptimizerState state) {
+    return PartsToLoad{reader.tensors(group), engine_.optimizer_parts(state, Copies::all)};
   };
-  restore_group(CheckpointGroup::master, OptimizerState::master);
-  restore_group(CheckpointGroup::exp_avg, OptimizerState::exp_avg);
-  restore_group(CheckpointGroup::exp_avg_sq, OptimizerState::exp_avg_sq);
+  const std::array loads{load(CheckpointGroup::master, OptimizerState::master),
+                         load(CheckpointGroup::exp_avg, OptimizerState::exp_avg),
+                         load(CheckpointGroup::exp_avg_sq, OptimizerState::exp_avg_sq)};
+  load_parts(run_.world, engine_.runtime().compute(), loads);
   engine_.masters_changed();
   resumed_from_ = progress.step;
   agree_after(run_.world, [&] {

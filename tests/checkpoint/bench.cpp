@@ -1,5 +1,5 @@
-// How fast checkpoints are saved and restored beside a plain write (with fsync) and a plain read of the same
-// bytes by the same ranks, in turn: mpirun -n 4 bin/bench_checkpoint FOLDER [GB] [rounds]
+// How fast checkpoints are saved and restored beside a plain write (with fsync) of the same memory and a
+// plain read into it by the same ranks, in turn: mpirun -n 4 bin/bench_checkpoint FOLDER [GB] [rounds]
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <mpi.h>
@@ -48,25 +48,28 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-/// This rank's share of plain bytes, in pieces of a block.
+/// This rank's memory as plain bytes of a file, in pieces of a block.
 class PlainFile {
  public:
-  PlainFile(fs::path path, const HostGroup& group, std::int64_t bytes)
-      : path_(std::move(path)), group_(group), share_(bytes / group.size()), memory_(kBlockBytes) {
-    std::memset(memory_.data(), 7, memory_.size());
+  PlainFile(fs::path path, const HostGroup& group, std::vector<std::span<std::byte>> memory)
+      : path_(std::move(path)), group_(group), memory_(std::move(memory)) {
+    for (const auto piece : memory_) bytes_ += std::ssize(piece);
+    const std::vector<std::int64_t> all = group.all_gather(bytes_);
+    for (int rank = 0; rank < group.size(); ++rank) {
+      if (rank < group.rank()) begin_ += all[static_cast<std::size_t>(rank)];
+      file_bytes_ += all[static_cast<std::size_t>(rank)];
+    }
   }
   void write() {
-    if (group_.rank() == 0) File::create(path_).reserve(share_ * group_.size());
+    if (group_.rank() == 0) File::create(path_).reserve(file_bytes_);
     group_.barrier();
     const File file = File::open_write(path_);
-    for_pieces(
-        [&](std::int64_t at, std::size_t bytes) { file.write_at(at, std::span(memory_).first(bytes)); });
+    for_pieces([&](std::int64_t at, std::span<std::byte> piece) { file.write_at(at, piece); });
     file.sync();
   }
   void read() {
     const File file = File::open_read(path_);
-    for_pieces(
-        [&](std::int64_t at, std::size_t bytes) { file.read_at(at, std::span(memory_).first(bytes)); });
+    for_pieces([&](std::int64_t at, std::span<std::byte> piece) { file.read_at(at, piece); });
   }
   void remove() const {
     if (group_.rank() == 0) fs::remove(path_);
@@ -76,13 +79,20 @@ class PlainFile {
  private:
   template <class Visit>
   void for_pieces(const Visit& visit) {
-    for (std::int64_t at = 0; at < share_; at += kBlockBytes)
-      visit(group_.rank() * share_ + at, static_cast<std::size_t>(std::min(kBlockBytes, share_ - at)));
+    std::int64_t at = begin_;
+    for (std::span<std::byte> left : memory_) {
+      while (!left.empty()) {
+        const auto piece = left.first(std::min(left.size(), static_cast<std::size_t>(kBlockBytes)));
+        visit(at, piece);
+        at += std::ssize(piece);
+        left = left.subspan(piece.size());
+      }
+    }
   }
   fs::path path_;
   const HostGroup& group_;
-  std::int64_t share_;
-  std::vector<std::byte> memory_;
+  std::vector<std::span<std::byte>> memory_;
+  std::int64_t bytes_ = 0, begin_ = 0, file_bytes_ = 0;
 };
 
 /// One rank's part of a run's state.
@@ -127,8 +137,10 @@ struct State {
 
 void restore(const fs::path& path, const HostGroup& group, Queue& queue, const CheckpointContent& content) {
   const CheckpointReader reader(path, group);
+  std::vector<PartsToLoad> loads;
   for (const CheckpointGroup part : kAllCheckpointGroups)
-    load_parts(reader.tensors(part), group, queue, content.group(part).parts);
+    loads.push_back({reader.tensors(part), content.group(part).parts});
+  load_parts(group, queue, loads);
 }
 
 void run(const fs::path& folder, double gigabytes, int rounds) {
@@ -142,7 +154,10 @@ void run(const fs::path& folder, double gigabytes, int rounds) {
   say(fmt::format("{} ranks (tensor {}), {:.2f} GB, {} tensors", group.size(), state.tensor,
                   static_cast<double>(state.bytes) / 1e9, 4 * state.content.model.tensors.size()));
   if (group.rank() == 0) make_directories(folder);
-  PlainFile plain(folder / "plain.bin", group, state.bytes);
+  std::vector<std::span<std::byte>> memory;
+  for (const Buffer& buffer : state.buffers)
+    memory.emplace_back(buffer.data(), static_cast<std::size_t>(buffer.bytes()));
+  PlainFile plain(folder / "plain.bin", group, memory);
   CheckpointSaver saver(group);
   const fs::path path = folder / "checkpoint.h5";
   std::vector<double> save_share, restore_share, stall_share;
@@ -153,28 +168,34 @@ void run(const fs::path& folder, double gigabytes, int rounds) {
     const double read = seconds(group, [&] { plain.read(); });
     group.barrier();
     plain.remove();
+    if (group.rank() == 0) fs::remove(path);
     const double saved = seconds(group, [&] { saver.save(path, queue, state.content); });
     drop_from_memory(path);
     const double restored = seconds(group, [&] { restore(path, group, queue, state.content); });
-    double stall = 0;
+    // A run does not replace a checkpoint: to free an old file's space takes time of its own.
+    group.barrier();
+    if (group.rank() == 0) fs::remove(path);
+    double copied = 0, finished = 0;
     const double async = seconds(group, [&] {
       const auto start = Clock::now();
       saver.start(path, queue, state.content);
-      stall = std::chrono::duration<double>(Clock::now() - start).count();
+      copied = std::chrono::duration<double>(Clock::now() - start).count();
       while (!saver.poll()) ::usleep(20'000);
       const auto finish = Clock::now();
       saver.finish();
-      stall += std::chrono::duration<double>(Clock::now() - finish).count();
+      finished = std::chrono::duration<double>(Clock::now() - finish).count();
     });
-    stall = group.max(stall);
+    const double stall = group.max(copied + finished);
     save_share.push_back(wrote / saved);
     restore_share.push_back(read / restored);
     stall_share.push_back(stall / saved);
     say(fmt::format(
-        "write {:.2f} GB/s, save {:.2f} GB/s ({:.0f} %); read {:.2f} GB/s, restore {:.2f} GB/s ({:.0f} "
-        "%); asynchronous: {:.2f} s in all, the run waits {:.3f} s ({:.0f} % of a save)",
-        gb / wrote, gb / saved, 100 * wrote / saved, gb / read, gb / restored, 100 * read / restored, async,
-        stall, 100 * stall / saved));
+        "write {:.2f} GB/s, save {:.2f} GB/s ({:.0f} %); read {:.2f} GB/s, restore {:.2f} GB/s ({:.0f} %)",
+        gb / wrote, gb / saved, 100 * wrote / saved, gb / read, gb / restored, 100 * read / restored));
+    say(
+        fmt::format("  asynchronous: {:.2f} s in all; the run waits {:.3f} s for the copy and {:.3f} s at "
+                    "the end ({:.0f} % of a save)",
+                    async, group.max(copied), group.max(finished), 100 * stall / saved));
   }
   say(fmt::format(
       "medians: save at {:.0f} % of a plain write, restore at {:.0f} % of a plain read, the stall of an "

@@ -183,16 +183,6 @@ TEST(Hdf5, WhatNoTensorIsIsRefused) {
               HasSubstr("cannot open dataset x"));
 }
 
-// What is written in memory is abandoned without a trace, also where the disk would be full.
-TEST(Hdf5, AnAbandonedImageIsNoTrouble) {
-  SparseImage image;
-  const Hdf5File file = [&] {
-    Hdf5File made = Hdf5File::create_in_memory(image, "x.h5");
-    made.write_text("/text", std::string(100'000, 'x'));
-    return made;
-  }();
-}
-
 TEST(Hdf5, ForeignFilesAreRefusedInWords) {
   const testing::TemporaryDirectory directory;
   const auto path = directory.path() / "foreign.h5";

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 #include <mpi.h>
 
+#include <array>
+
 #include "small_engine.hpp"
 #include "testing.hpp"
 #include "verne/checkpoint/checkpoint.hpp"
@@ -53,13 +55,13 @@ class Resume : public ::testing::Test {
   void restore(SmallEngine& engine, const std::filesystem::path& path) {
     engine->initialize_random(99);  // nothing of it may remain
     const CheckpointReader reader(path, world);
-    const auto group = [&](CheckpointGroup from, OptimizerState state) {
-      load_parts(reader.tensors(from), world, engine.runtime().compute(),
-                 engine->optimizer_parts(state, Copies::all));
+    const auto load = [&](CheckpointGroup from, OptimizerState state) {
+      return PartsToLoad{reader.tensors(from), engine->optimizer_parts(state, Copies::all)};
     };
-    group(CheckpointGroup::master, OptimizerState::master);
-    group(CheckpointGroup::exp_avg, OptimizerState::exp_avg);
-    group(CheckpointGroup::exp_avg_sq, OptimizerState::exp_avg_sq);
+    const std::array loads{load(CheckpointGroup::master, OptimizerState::master),
+                           load(CheckpointGroup::exp_avg, OptimizerState::exp_avg),
+                           load(CheckpointGroup::exp_avg_sq, OptimizerState::exp_avg_sq)};
+    load_parts(world, engine.runtime().compute(), loads);
     engine->masters_changed();
   }
 

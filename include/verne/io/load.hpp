@@ -1,5 +1,6 @@
 #pragma once
 #include <span>
+#include <vector>
 
 #include "verne/comm/host_group.hpp"
 #include "verne/io/tensor_part.hpp"
@@ -15,5 +16,13 @@ namespace verne {
 /// and what the parts then hold is undefined.
 void load_parts(const TensorSource& source, const HostGroup& group, Queue& queue,
                 std::span<const TensorPart> parts);
+
+/// Parts and where they come from.
+struct PartsToLoad {
+  const TensorSource& source;
+  std::vector<TensorPart> parts;
+};
+/// The same from several sources at once: one plan, and one exchange that reads on where a source ends.
+void load_parts(const HostGroup& group, Queue& queue, std::span<const PartsToLoad> loads);
 
 }  // namespace verne
