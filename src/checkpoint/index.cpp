@@ -21,6 +21,7 @@ constexpr std::size_t kLeastTensorBytes = 24;
 
 class Writer {
  public:
+  explicit Writer(std::int64_t bytes) { bytes_.reserve(static_cast<std::size_t>(bytes)); }
   template <class Number>
   void number(Number value) {
     const auto bytes = std::as_bytes(std::span(&value, 1));
@@ -99,8 +100,17 @@ StoredTensor read_tensor(Reader& reader, const CheckpointIndex& index, const std
 
 }  // namespace
 
+std::int64_t encoded_bytes(const CheckpointIndex& index) {
+  std::int64_t bytes = static_cast<std::int64_t>(kHashedFrom) + 8 + 8 * kCheckpointGroups;
+  for (const auto& tensors : index.groups) {
+    for (const auto& [info, offset] : tensors)
+      bytes += 16 + 8 * info.shape.rank() + 8 + std::ssize(info.name) + std::ssize(name(info.dtype));
+  }
+  return bytes;
+}
+
 std::vector<std::byte> encode_index(const CheckpointIndex& index) {
-  Writer writer;
+  Writer writer(encoded_bytes(index));
   writer.text(kMagic);
   writer.number(std::uint64_t{0});
   writer.number(index.file_bytes);

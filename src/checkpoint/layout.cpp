@@ -59,7 +59,7 @@ FileLayout lay_out(const FileTensors& tensors, const FileTexts& texts, const std
       file.create_dataset("/checksums/digest", Hdf5Type::u64, std::array{std::int64_t{1}}).file_offset();
 
   // Its length does not depend on the file's size, which is known once the file is closed.
-  const auto index_bytes = std::ssize(encode_index(index_of_layout(tensors, layout)));
+  const std::int64_t index_bytes = encoded_bytes(index_of_layout(tensors, layout));
   const std::int64_t index_at =
       file.create_dataset("/index", Hdf5Type::u8, std::array{index_bytes}).file_offset();
   file.close();

@@ -120,7 +120,7 @@ using namespace hdf5_detail;
 
 namespace {
 
-/// One call moves less than this: MPI-IO refuses 2 GiB and more.
+/// What one call moves.
 constexpr std::int64_t kPieceBytes = std::int64_t{1} << 30;
 constexpr std::array kAllTypes{Hdf5Type::u8,  Hdf5Type::u32,    Hdf5Type::u64,  Hdf5Type::i32,
                                Hdf5Type::i64, Hdf5Type::f16,    Hdf5Type::bf16, Hdf5Type::f32,

@@ -46,6 +46,7 @@ std::string refusal(const std::function<void(CheckpointIndex&)>& change) {
 TEST(CheckpointIndex, ComesBackWhole) {
   const CheckpointIndex index = sample(), back = parse_index(encode_index(index), "x.h5");
   EXPECT_EQ(back.file_bytes, 10'000);
+  EXPECT_EQ(encoded_bytes(index), std::ssize(encode_index(index)));
   for (std::size_t group = 0; group < index.groups.size(); ++group) {
     ASSERT_EQ(back.groups[group].size(), index.groups[group].size());
     for (std::size_t i = 0; i < index.groups[group].size(); ++i) {

@@ -22,6 +22,8 @@ struct CheckpointIndex {
 //   | name | dtype ("bf16", as name(DType) spells it)
 
 std::vector<std::byte> encode_index(const CheckpointIndex& index);
+/// How many that will be.
+std::int64_t encoded_bytes(const CheckpointIndex& index);
 
 /// Takes bytes from anywhere: UserError naming `origin` and what is wrong unless they are an index, whole and
 /// unchanged, whose tensors lie within the file, each name once.

@@ -54,8 +54,7 @@ class Hdf5Dataset {
   /// layout).
   std::int64_t file_offset() const;
 
-  /// Elements [first, first + count) in row-major order, as bytes; independent of other ranks, in pieces
-  /// under 2 GiB.
+  /// Elements [first, first + count) in row-major order, as bytes.
   void write(std::int64_t first, std::span<const std::byte> data) const;
   void read(std::int64_t first, std::span<std::byte> data) const;
 
@@ -94,14 +93,14 @@ struct StoredTensor {
 
 class Hdf5File {
  public:
-  /// Creates (replaces) `file`; this process alone, POSIX driver. Object times are not stored: equal content,
+  /// Creates (replaces) `file`. Object times are not stored: equal content,
   /// equal bytes. First makes sure that the disk has room for `expected_bytes`. What is not closed by `close`
   /// is abandoned.
   static Hdf5File create(const std::filesystem::path& file, std::int64_t expected_bytes = 0);
   /// Creates a file in `image`, which must outlive it: what is written there, and the size that the file will
   /// have. Groups may hold any number of objects. `name` is for messages.
   static Hdf5File create_in_memory(SparseImage& image, std::string_view name);
-  /// Opens for reading, POSIX driver. Throws UserError where it is missing, truncated or not HDF5.
+  /// Opens for reading. Throws UserError where it is missing, truncated or not HDF5.
   static Hdf5File open(const std::filesystem::path& file);
   ~Hdf5File();
   Hdf5File(Hdf5File&&) noexcept = default;
