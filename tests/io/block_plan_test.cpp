@@ -149,14 +149,14 @@ TEST(BlockPlan, WhoWantsMostReads) {
   const BlockIndex index({{"t", DType::f32, {13 * kFloats}}});
   std::vector<PartBlocks> wanted;
   for (std::int64_t r = 0; r < 4; ++r) {
-    std::vector<Given> given{eighths(r, 0, 5), eighths((r + 1) % 4, 5, 8), eighths(7 - r, 0, 8)};
+    std::vector<Given> given{eighths((r + 1) % 4, 0, 5), eighths(r, 5, 8), eighths(7 - r, 0, 8)};
     for (std::int64_t block = 8; block < 12; ++block) given.push_back(eighths(block, 2 * r, 2 * r + 2));
     wanted.push_back(blocks_of(index, given));
   }
   const std::map<std::int64_t, int> readers = readers_of(testing::plan_reads(wanted));
   ASSERT_EQ(readers.size(), 12u);
   for (int r = 0; r < 4; ++r) {
-    EXPECT_EQ(readers.at(r), r);
+    EXPECT_EQ(readers.at((r + 1) % 4), r);
     EXPECT_EQ(readers.at(7 - r), r);
     EXPECT_EQ(readers.at(8 + r), r) << "its home";
   }
@@ -212,7 +212,10 @@ TEST(BlockPlan, EverybodyGetsWhatHeWants) {
       for (std::int64_t i = below(6); i > 0; --i) {
         const std::size_t tensor = std::array<std::size_t, 3>{0, 1, 3}[static_cast<std::size_t>(below(3))];
         const std::int64_t count = index.tensors()[tensor].shape.count();
-        if (tensor == 3 || below(2) == 0) {
+        if (below(4) == 0) {  // equal pieces, unequally spaced
+          for (std::int64_t at = below(50), n = below(8); n > 0; --n, at += 7 + below(3))
+            given.push_back({tensor, {{at, 0, 7}}});
+        } else if (tensor == 3 || below(2) == 0) {
           const std::int64_t begin = below(count);
           given.push_back({tensor, {{begin, below(9), 1 + below(count - begin)}}});
         } else {

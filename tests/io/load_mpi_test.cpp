@@ -262,7 +262,7 @@ TEST_F(Load, DeviceMemoryIsFilledInFewCopies) {
     load_parts(source, group, device, parts.parts);
     EXPECT_EQ(wrong_elements(parts), 0);
     // Neighbours in local memory travel together: a packed column block is one copy, not one a row.
-    EXPECT_LT(device.copies, 20);
+    EXPECT_LE(device.copies, 8);
     EXPECT_EQ(parts.parts[2].local.data<float>()[1], 0) << "what no run covers stays as it was";
   }
 }
