@@ -48,12 +48,15 @@ class GroupSource final : public TensorSource {
     if (size > 0) file_.read_at(offsets_[at] + offset, to);
   }
 
+  void will_read_block(const TensorInfo& tensor, std::int64_t block) const override {
+    file_.will_read(offsets_[position(tensor)] + block * kBlockBytes, block_bytes(tensor, block));
+  }
+
   void read_block(const TensorInfo& tensor, std::int64_t block, std::span<std::byte> to) const override {
     require(std::ssize(to) == block_bytes(tensor, block), "{} bytes for block {} of {}", to.size(), block,
             tensor.name);
     const std::size_t at = position(tensor);
     const std::int64_t begin = offsets_[at] + block * kBlockBytes;
-    file_.will_read(begin, std::ssize(to));
     BlockHash hash;
     for_each_piece(to, [&](std::int64_t offset, std::span<std::byte> piece) {
       file_.read_at(begin + offset, piece);

@@ -10,9 +10,8 @@
 namespace verne {
 namespace {
 
-/// Blocks that are being read, and blocks read here whose messages are under way.
-constexpr std::size_t kBlocksAhead = 2;
-constexpr std::int64_t kBlocksHeld = 2;
+/// Blocks that are being read, that wait for their turn, or whose messages are under way.
+constexpr std::size_t kBlocks = 5;
 /// Elements picked out of them for others, and what is expected from others: at least one message of each.
 constexpr std::int64_t kPackedBytes = std::int64_t{32} << 20, kReceivingBytes = std::int64_t{32} << 20;
 /// Sizes of memory, so that one piece serves for many.
@@ -35,14 +34,13 @@ void pack(std::span<const std::byte> block, DType dtype, const BlockRequest& req
 
 }  // namespace
 
-BlockExchange::BlockExchange(ReadBlock read_block, const HostGroup& group, Queue& queue,
+BlockExchange::BlockExchange(ReadAhead::Source source, const HostGroup& group, Queue& queue,
                              const PartBlocks& wanted, const ReadPlan& plan)
-    : read_block_(std::move(read_block)),
-      wanted_(wanted),
+    : wanted_(wanted),
       plan_(plan),
-      host_memory_(queue.kind() == QueueKind::cpu),
       memory_(queue, wanted),
-      messages_(group) {}
+      messages_(group),
+      reading_(std::move(source), items_to_read(queue.kind() == QueueKind::cpu), kBlocks) {}
 
 /// Runs `work` and keeps its exception: the exchange must go on meanwhile.
 template <class Work>
@@ -56,18 +54,15 @@ void BlockExchange::attempt(const Work& work) {
 }
 
 std::exception_ptr BlockExchange::run() {
-  begin_reading();
   auto receive = plan_.receives.begin();
   for (const ReadPlan::Read& read : plan_.reads) {
     for (; receive != plan_.receives.end() && receive->block < read.block; ++receive) receive_block(*receive);
-    while (blocks_held_ >= kBlocksHeld) settle(messages_.wait());
-    Bytes block = take_block();
-    begin_reading();
-    send_block(read, std::move(block));
+    while (messages_.under_way() > 0 && !reading_.ready(kPollInterval)) settle(messages_.finished());
+    send_block(read, reading_.take());
   }
   for (; receive != plan_.receives.end(); ++receive) receive_block(*receive);
   while (messages_.under_way() > 0) settle(messages_.wait());
-  return failure_;
+  return failure_ ? failure_ : reading_.failure();
 }
 
 BlockExchange::Bytes BlockExchange::take_memory(std::int64_t size) {
@@ -91,8 +86,9 @@ void BlockExchange::give_back(Bytes memory) {
   if (memory.data) spare_.push_back(std::move(memory));
 }
 
-std::span<std::byte> BlockExchange::place_in_local_memory(const ReadPlan::Read& read) const {
-  if (!host_memory_ || !read.requests.empty()) return {};
+std::span<std::byte> BlockExchange::place_in_local_memory(const ReadPlan::Read& read,
+                                                          bool host_memory) const {
+  if (!host_memory || !read.requests.empty()) return {};
   const BlockIndex::Place place = wanted_.index().place(read.block);
   const std::vector<Segment> segments = wanted_.segments(read.block);
   const DType dtype = wanted_.index().tensors()[place.tensor].dtype;
@@ -103,57 +99,40 @@ std::span<std::byte> BlockExchange::place_in_local_memory(const ReadPlan::Read& 
           static_cast<std::size_t>(bytes_of(dtype, segments[0].length))};
 }
 
-void BlockExchange::begin_reading() {
-  while (reading_.size() < kBlocksAhead && next_read_ < plan_.reads.size()) {
-    const ReadPlan::Read& read = plan_.reads[next_read_++];
-    Reading reading;
-    std::span<std::byte> to = place_in_local_memory(read);
-    if (to.empty()) {
-      const BlockIndex::Place place = wanted_.index().place(read.block);
-      reading.block = take_memory(block_bytes(wanted_.index().tensors()[place.tensor], place.block));
-      to = reading.block.all();
-    }
-    const auto work = [this, block = read.block, to, wanted = !failure_] {
-      if (wanted) read_block_(wanted_.index().place(block), to);
-    };
-    reading.done = std::async(std::launch::async, work);
-    reading_.push_back(std::move(reading));
+std::vector<ReadAhead::Item> BlockExchange::items_to_read(bool host_memory) const {
+  std::vector<ReadAhead::Item> items;
+  for (const ReadPlan::Read& read : plan_.reads) {
+    const BlockIndex::Place place = wanted_.index().place(read.block);
+    items.push_back({place, block_bytes(wanted_.index().tensors()[place.tensor], place.block),
+                     place_in_local_memory(read, host_memory)});
   }
+  return items;
 }
 
-/// The next block of the plan; none where it is in its place already.
-BlockExchange::Bytes BlockExchange::take_block() {
-  Reading reading = std::move(reading_.front());
-  reading_.pop_front();
-  while (messages_.under_way() > 0 && reading.done.wait_for(kPollInterval) != std::future_status::ready)
-    settle(messages_.finished());
-  attempt([&] { reading.done.get(); });
-  if (reading.done.valid()) reading.done.wait();  // another failure came first
-  return std::move(reading.block);
-}
-
-void BlockExchange::send_block(const ReadPlan::Read& read, Bytes block) {
-  if (!block.data) return;
+void BlockExchange::send_block(const ReadPlan::Read& read, std::unique_ptr<std::byte[]> memory) {
+  if (!memory) return;  // it is in its place already
   const BlockIndex::Place place = wanted_.index().place(read.block);
-  const DType dtype = wanted_.index().tensors()[place.tensor].dtype;
+  const TensorInfo& tensor = wanted_.index().tensors()[place.tensor];
+  const DType dtype = tensor.dtype;
+  const std::span<std::byte> block(memory.get(), static_cast<std::size_t>(block_bytes(tensor, place.block)));
   attempt([&] {
-    memory_.scatter(wanted_.segments(read.block), dtype, block.all(), Packing::in_block, place.begin);
+    if (!reading_.failure())
+      memory_.scatter(wanted_.segments(read.block), dtype, block, Packing::in_block, place.begin);
   });
-  if (read.requests.empty()) return give_back(std::move(block));
-  const auto held = std::make_shared<Held>(Held{std::move(block), std::ssize(read.requests)});
-  ++blocks_held_;
+  if (read.requests.empty()) return reading_.give_back(std::move(memory));
+  const auto held = std::make_shared<Held>(Held{std::move(memory), std::ssize(read.requests)});
   for (const BlockRequest& request : read.requests) {
     const std::int64_t bytes = bytes_of(dtype, elements_of(request));
     Sending sending{held, {}};
     std::span<const std::byte> content;
     if (request.ranges.size() == 1 && request.ranges[0].count == 1) {
-      content = held->block.all().subspan(static_cast<std::size_t>(bytes_of(dtype, request.ranges[0].begin)),
-                                          static_cast<std::size_t>(bytes));
+      content = block.subspan(static_cast<std::size_t>(bytes_of(dtype, request.ranges[0].begin)),
+                              static_cast<std::size_t>(bytes));
     } else {
       while (packed_bytes_ > 0 && packed_bytes_ + bytes > kPackedBytes) settle(messages_.wait());
       sending.packed = take_memory(bytes);
       packed_bytes_ += bytes;
-      pack(held->block.all(), dtype, request, sending.packed.all());
+      pack(block, dtype, request, sending.packed.all());
       content = sending.packed.all();
     }
     sends_.emplace(messages_.send(request.rank, content), std::move(sending));
@@ -177,10 +156,7 @@ void BlockExchange::settle(const std::vector<std::int64_t>& finished) {
     if (const auto send = sends_.find(message); send != sends_.end()) {
       packed_bytes_ -= send->second.packed.size;
       give_back(std::move(send->second.packed));
-      if (Held& held = *send->second.held; --held.messages == 0) {
-        --blocks_held_;
-        give_back(std::move(held.block));
-      }
+      if (Held& held = *send->second.held; --held.messages == 0) reading_.give_back(std::move(held.block));
       sends_.erase(send);
     } else {
       const auto receive = receives_.find(message);

@@ -1,13 +1,11 @@
 #pragma once
-#include <deque>
 #include <exception>
-#include <functional>
-#include <future>
 #include <map>
 #include <memory>
 #include <vector>
 
 #include "part_memory.hpp"
+#include "read_ahead.hpp"
 #include "verne/comm/host_messages.hpp"
 #include "verne/io/block_plan.hpp"
 
@@ -18,9 +16,8 @@ namespace verne {
 /// the oldest alone, so no two wait for each other; memory stays under about 150 MiB.
 class BlockExchange {
  public:
-  /// Fills memory with a block of the index; called from several threads.
-  using ReadBlock = std::function<void(const BlockIndex::Place&, std::span<std::byte>)>;
-  BlockExchange(ReadBlock read_block, const HostGroup& group, Queue& queue, const PartBlocks& wanted,
+  /// The source gives blocks of the index.
+  BlockExchange(ReadAhead::Source source, const HostGroup& group, Queue& queue, const PartBlocks& wanted,
                 const ReadPlan& plan);
 
   /// Every rank of the group runs. What went wrong on this rank: the others got all their messages, of
@@ -33,14 +30,9 @@ class BlockExchange {
     std::int64_t size = 0, capacity = 0;
     std::span<std::byte> all() const { return {data.get(), static_cast<std::size_t>(size)}; }
   };
-  /// A block that is being read: into memory of its own, or straight to where it is wanted.
-  struct Reading {
-    Bytes block;
-    std::future<void> done;
-  };
   /// A block that was read here and is on its way to others.
   struct Held {
-    Bytes block;
+    std::unique_ptr<std::byte[]> block;
     std::int64_t messages = 0;  ///< not finished yet
   };
   struct Sending {
@@ -57,30 +49,26 @@ class BlockExchange {
   Bytes take_memory(std::int64_t size);
   void give_back(Bytes memory);
   /// Where a block's bytes may be read to at once: it is wanted here alone, in one piece as it is stored.
-  std::span<std::byte> place_in_local_memory(const ReadPlan::Read& read) const;
-  void begin_reading();
-  Bytes take_block();
-  void send_block(const ReadPlan::Read& read, Bytes block);
+  std::span<std::byte> place_in_local_memory(const ReadPlan::Read& read, bool host_memory) const;
+  std::vector<ReadAhead::Item> items_to_read(bool host_memory) const;
+  void send_block(const ReadPlan::Read& read, std::unique_ptr<std::byte[]> block);
   void receive_block(const ReadPlan::Receive& receive);
   void settle(const std::vector<std::int64_t>& finished);
   void arrived(const Receiving& receiving);
   template <class Work>
   void attempt(const Work& work);
 
-  ReadBlock read_block_;
   const PartBlocks& wanted_;
   const ReadPlan& plan_;
-  bool host_memory_;  ///< local memory is the host's
   PartMemory memory_;
   HostMessages messages_;
   std::exception_ptr failure_;
 
-  std::size_t next_read_ = 0;    ///< to be begun
-  std::deque<Reading> reading_;  ///< in the plan's order
   std::vector<Bytes> spare_;
   std::map<std::int64_t, Sending> sends_;       ///< by message
   std::map<std::int64_t, Receiving> receives_;  ///< by message
-  std::int64_t blocks_held_ = 0, packed_bytes_ = 0, receiving_bytes_ = 0;
+  std::int64_t packed_bytes_ = 0, receiving_bytes_ = 0;
+  ReadAhead reading_;
 };
 
 }  // namespace verne

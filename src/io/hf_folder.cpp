@@ -249,9 +249,17 @@ void HfFolder::add_shard(SafetensorsFile added) {
 }
 
 void HfFolder::read(const TensorInfo& tensor, std::int64_t offset, std::span<std::byte> to) const {
+  shard_with(tensor).read(tensor, offset, to);
+}
+
+void HfFolder::will_read_block(const TensorInfo& tensor, std::int64_t block) const {
+  shard_with(tensor).will_read_block(tensor, block);
+}
+
+const SafetensorsFile& HfFolder::shard_with(const TensorInfo& tensor) const {
   const auto shard = shard_of_.find(tensor.name);
   require(shard != shard_of_.end(), "{} has no tensor {}", origin(), tensor.name);
-  shards_[shard->second].read(tensor, offset, to);
+  return shards_[shard->second];
 }
 
 std::string HfFolder::config_text() const {

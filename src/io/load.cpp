@@ -98,10 +98,16 @@ void load_parts(const HostGroup& group, Queue& queue, std::span<const PartsToLoa
     wanted.emplace(index, parts, tensor_of);
   });
   const ReadPlan plan = plan_reads(*wanted, group);
-  const auto read = [&](const BlockIndex::Place& place, std::span<std::byte> to) {
-    source_of[place.tensor]->read_block(index.tensors()[place.tensor], place.block, to);
-  };
-  agree(group, BlockExchange(read, group, queue, *wanted, plan).run());
+  const ReadAhead::Source source{
+      .read =
+          [&](const BlockIndex::Place& place, std::span<std::byte> to) {
+            source_of[place.tensor]->read_block(index.tensors()[place.tensor], place.block, to);
+          },
+      .will_read =
+          [&](const BlockIndex::Place& place) {
+            source_of[place.tensor]->will_read_block(index.tensors()[place.tensor], place.block);
+          }};
+  agree(group, BlockExchange(source, group, queue, *wanted, plan).run());
 }
 
 }  // namespace verne

@@ -11,6 +11,7 @@
 
 #include "verne/base/checked.hpp"
 #include "verne/base/error.hpp"
+#include "verne/io/blocks.hpp"
 #include "verne/io/json.hpp"
 
 namespace verne {
@@ -328,8 +329,18 @@ void SafetensorsFile::read(const TensorInfo& tensor, std::int64_t offset, std::s
   require(offset >= 0 && offset + static_cast<std::int64_t>(to.size()) <= tensor.bytes(),
           "{}: bytes [{}, {}) of {} bytes of {}", origin(), offset,
           offset + static_cast<std::int64_t>(to.size()), tensor.bytes(), tensor.name);
+  file().read_at(begin->second + offset, to);
+}
+
+void SafetensorsFile::will_read_block(const TensorInfo& tensor, std::int64_t block) const {
+  const auto begin = begin_.find(tensor.name);
+  require(begin != begin_.end(), "{} has no tensor {}", origin(), tensor.name);
+  file().will_read(begin->second + block * kBlockBytes, block_bytes(tensor, block));
+}
+
+const File& SafetensorsFile::file() const {
   std::call_once(opened_->once, [&] { opened_->file = File::open_read(path_); });
-  opened_->file.read_at(begin->second + offset, to);
+  return opened_->file;
 }
 
 // --- Writing ---

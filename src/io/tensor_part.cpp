@@ -22,6 +22,8 @@ void TensorSource::read_block(const TensorInfo& tensor, std::int64_t block, std:
   read(tensor, block * kBlockBytes, to);
 }
 
+void TensorSource::will_read_block(const TensorInfo&, std::int64_t) const {}
+
 const TensorInfo* TensorSource::find(const std::string& name) const {
   for (const TensorInfo& tensor : tensors())
     if (tensor.name == name) return &tensor;

@@ -26,6 +26,9 @@ class HashedSource final : public TensorSource {
   void read(const TensorInfo& tensor, std::int64_t offset, std::span<std::byte> to) const override {
     source_.read(tensor, offset, to);
   }
+  void will_read_block(const TensorInfo& tensor, std::int64_t block) const override {
+    source_.will_read_block(tensor, block);
+  }
   void read_block(const TensorInfo& tensor, std::int64_t block, std::span<std::byte> to) const override;
 
   /// The checksum of each named tensor (FrozenTensor::checksum), in that order, on every rank. Blocks that no

@@ -41,6 +41,7 @@ class HfFolder final : public TensorSource {
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
   const std::vector<UnsupportedTensor>& unsupported() const override { return unsupported_; }
   void read(const TensorInfo& tensor, std::int64_t offset, std::span<std::byte> to) const override;
+  void will_read_block(const TensorInfo& tensor, std::int64_t block) const override;
   std::string origin() const override { return folder_.string(); }
 
   const std::filesystem::path& folder() const { return folder_; }
@@ -51,6 +52,7 @@ class HfFolder final : public TensorSource {
 
  private:
   void add_shard(SafetensorsFile shard);
+  const SafetensorsFile& shard_with(const TensorInfo& tensor) const;
   std::string pack() const;
   void unpack(std::string_view packed);
 

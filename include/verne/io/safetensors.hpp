@@ -60,6 +60,7 @@ class SafetensorsFile final : public TensorSource {
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
   const std::vector<UnsupportedTensor>& unsupported() const override { return unsupported_; }
   void read(const TensorInfo& tensor, std::int64_t offset, std::span<std::byte> to) const override;
+  void will_read_block(const TensorInfo& tensor, std::int64_t block) const override;
   std::string origin() const override { return path_.string(); }
 
   const std::filesystem::path& path() const { return path_; }
@@ -71,6 +72,7 @@ class SafetensorsFile final : public TensorSource {
     std::once_flag once;
     File file;
   };
+  const File& file() const;
   std::filesystem::path path_;
   std::unique_ptr<Opened> opened_;
   std::vector<TensorInfo> tensors_;

@@ -62,6 +62,8 @@ class TensorSource {
   /// Reads block `block` (blocks.hpp) whole. Sources with checksums verify it: UserError naming file, tensor
   /// and block.
   virtual void read_block(const TensorInfo& tensor, std::int64_t block, std::span<std::byte> to) const;
+  /// Block `block` will be read soon: the device may begin, and nobody waits. A hint.
+  virtual void will_read_block(const TensorInfo& tensor, std::int64_t block) const;
   /// For messages: the folder or file.
   virtual std::string origin() const = 0;
 
