@@ -16,12 +16,12 @@ ExitCode run_export(const VerbRun& run) {
     if (world.rank() == 0 && !checkpoint.chosen.empty()) {
       log_info("{}: {}", run.deck().export_.checkpoint, checkpoint.chosen);
     }
-    const CheckpointReader reader(checkpoint.file);
-    const auto& state = reader.state().values;
-    if (state.contains("chat_template")) options.chat_template = state["chat_template"].get<std::string>();
-    if (state.contains("end_token_id")) options.end_token_id = state["end_token_id"].get<std::int64_t>();
     options.extra_files["used_inputs.ini"] = used_inputs(run.verb, run.resolved);
   });
+  const CheckpointReader reader(options.checkpoint, world);
+  const auto& state = reader.state().values;
+  if (state.contains("chat_template")) options.chat_template = state["chat_template"].get<std::string>();
+  if (state.contains("end_token_id")) options.end_token_id = state["end_token_id"].get<std::int64_t>();
   export_model(options, world);
   if (world.rank() == 0)
     log_info("{} holds the model of {}", options.output.string(), options.checkpoint.string());

@@ -7,6 +7,8 @@
 
 #include "draft.hpp"
 #include "verne/base/error.hpp"
+#include "verne/base/hash.hpp"
+#include "verne/checkpoint/reader.hpp"
 #include "verne/comm/agree.hpp"
 #include "verne/io/convert.hpp"
 #include "verne/io/hf_folder.hpp"
@@ -202,66 +204,109 @@ std::string updated_config(const std::string& config, DType dtype, std::int64_t 
   return edits.empty() ? config : edit_json(config, edits, "config.json");
 }
 
-void import_model(const ImportOptions& options, const HostGroup& group) {
-  std::unique_ptr<HfFolder> source;
-  DraftContent content;
-  auto& tensors = content.tensors[static_cast<std::size_t>(CheckpointGroup::model)];
-  agree_after(group, [&] {
-    source = std::make_unique<HfFolder>(options.input);
-    check_tensors(*source, options.expected, options.duplicates);
-    for (const ExpectedTensor& parameter : options.expected) {
-      const DType stored = source->find(parameter.name)->dtype;
-      tensors.push_back({parameter.name, options.dtype.value_or(stored), parameter.shape});
-    }
-    const std::string config = source->config_text();
-    content.side_files.config = options.dtype ? updated_config(config, *options.dtype, 0) : config;
-    for (const std::string& name : side_files(options.input)) {
-      content.side_files.tokenizer[name] = read_side_file(options.input, name).value_or("");
-    }
-    content.state.values = {{"step", 0}, {"source", options.source}};
-  });
-  check_duplicates(*source, options.duplicates, group);
+namespace {
 
-  Draft draft(options.output, group, content);
-  draft.write_shared([&](const Draft::WriteBlock& write) {
-    agree_after(group, [&] {
-      ConvertingReader reader;
-      std::vector<std::byte> bytes;
-      std::int64_t next = 0;  // counts blocks: each rank takes its turn
-      for (const TensorInfo& tensor : tensors) {
-        const TensorInfo& stored = *source->find(tensor.name);
-        for (std::int64_t block = 0; block < block_count(tensor); ++block) {
-          if (next++ % group.size() != group.rank()) continue;
-          bytes.resize(static_cast<std::size_t>(block_bytes(tensor, block)));
-          reader.read(*source, stored, tensor.dtype, block * kBlockBytes * 8 / bits(tensor.dtype), bytes);
-          write(CheckpointGroup::model, tensor, block, bytes);
-        }
-      }
-    });
+/// What import writes, known to every rank.
+struct Imported {
+  std::unique_ptr<HfFolder> source;
+  std::vector<TensorInfo> tensors;  ///< as they will be stored
+  CheckpointState state;
+  SideFiles side_files;
+};
+
+/// All but the source, which is open.
+void prepare_import(const ImportOptions& options, Imported& imported) {
+  check_tensors(*imported.source, options.expected, options.duplicates);
+  std::map<std::string_view, DType> stored;
+  for (const TensorInfo& tensor : imported.source->tensors()) stored[tensor.name] = tensor.dtype;
+  for (const ExpectedTensor& parameter : options.expected) {
+    imported.tensors.push_back(
+        {parameter.name, options.dtype.value_or(stored.at(parameter.name)), parameter.shape});
+  }
+  const std::string config = imported.source->config_text();
+  imported.side_files.config = options.dtype ? updated_config(config, *options.dtype, 0) : config;
+  for (const std::string& name : side_files(options.input)) {
+    imported.side_files.tokenizer[name] = read_side_file(options.input, name).value_or("");
+  }
+  imported.state.values = {{"step", 0}, {"source", options.source}};
+}
+
+/// Each rank takes its turn among the blocks: reads, converts, writes and hashes them.
+std::vector<BlockChecksum> write_blocks(const TensorSource& source, const BlockIndex& index,
+                                        const HostGroup& group, const File& file,
+                                        const std::vector<std::int64_t>& offsets) {
+  std::map<std::string_view, const TensorInfo*> stored;
+  for (const TensorInfo& tensor : source.tensors()) stored[tensor.name] = &tensor;
+  std::vector<BlockChecksum> checksums;
+  ConvertingReader reader;
+  std::vector<std::byte> bytes;
+  for (std::int64_t block = group.rank(); block < index.blocks(); block += group.size()) {
+    const BlockIndex::Place place = index.place(block);
+    const TensorInfo& tensor = index.tensors()[place.tensor];
+    bytes.resize(static_cast<std::size_t>(block_bytes(tensor, place.block)));
+    reader.read(source, *stored.at(tensor.name), tensor.dtype, place.begin, bytes);
+    const std::int64_t at = offsets[place.tensor] + place.block * kBlockBytes;
+    file.write_at(at, bytes);
+    file.begin_sync(at, std::ssize(bytes));
+    checksums.push_back({block, xxh3(bytes)});
+  }
+  return checksums;
+}
+
+}  // namespace
+
+void import_model(const ImportOptions& options, const HostGroup& group) {
+  Imported imported;
+  imported.source = std::make_unique<HfFolder>(options.input, group);
+  agree_after(group, [&] { prepare_import(options, imported); });
+  check_duplicates(*imported.source, options.duplicates, group);
+
+  ByGroup<std::vector<TensorInfo>> groups;
+  groups[index_of(CheckpointGroup::model)] = imported.tensors;
+  const FileTensors tensors(std::move(groups));
+  const std::vector<FrozenTensor> no_frozen;
+  FileLayout layout;
+  layout.offsets.resize(tensors.index().tensors().size());
+  agree_after(group, [&] {
+    if (group.rank() == 0)
+      layout = lay_out(tensors, {imported.state, imported.side_files, no_frozen}, options.output.string());
   });
-  draft.publish();
+  group.broadcast(std::as_writable_bytes(std::span(layout.offsets)), 0);
+
+  Draft draft(options.output, group, &layout);
+  const bool first_of_kernel = find_kernel_mates(group).first;
+  File file;
+  std::vector<BlockChecksum> checksums;
+  agree_after(group, [&] {
+    file = File::open_write(draft.temporary());
+    checksums = write_blocks(*imported.source, tensors.index(), group, file, layout.offsets);
+    if (!first_of_kernel) file.close();
+  });
+  agree_after(group, [&] {
+    if (first_of_kernel) file.sync();
+  });
+  draft.publish(group, tensors, &layout, checksums);
 }
 
 void export_model(const ExportOptions& options, const HostGroup& group) {
-  std::unique_ptr<CheckpointReader> reader;
+  const CheckpointReader reader(options.checkpoint, group);
+  const TensorSource& model = reader.tensors(CheckpointGroup::model);
+  const auto& tensors = model.tensors();
   std::map<std::string, std::string> files;
   std::string config;
   agree_after(group, [&] {
-    reader = std::make_unique<CheckpointReader>(options.checkpoint);
-    if (!reader->frozen().empty()) {
+    if (!reader.frozen().empty()) {
       throw_user_error("{}: it refers to {} frozen tensors of {} and is no whole model",
-                       options.checkpoint.string(), reader->frozen().size(), reader->frozen().front().source);
+                       options.checkpoint.string(), reader.frozen().size(), reader.frozen().front().source);
     }
-    const auto& tensors = reader->tensors(CheckpointGroup::model).tensors();
     if (tensors.empty()) throw_user_error("{}: it holds no model", options.checkpoint.string());
-    config = updated_config(reader->side_files().config, main_dtype(tensors), embedding_rows(tensors));
-    files = reader->side_files().tokenizer;
+    config = updated_config(reader.side_files().config, main_dtype(tensors), embedding_rows(tensors));
+    files = reader.side_files().tokenizer;
     if (options.chat_template) set_chat_template(files, *options.chat_template);
     if (options.end_token_id) set_end_token(files, *options.end_token_id);
     for (const auto& [name, content] : options.extra_files) files[name] = content;
   });
 
-  const auto& tensors = reader->tensors(CheckpointGroup::model).tensors();
   HfFolderWriter writer(group, options.output, tensors, options.shard_bytes);
   agree_after(group, [&] {
     std::vector<std::byte> bytes;
@@ -270,7 +315,7 @@ void export_model(const ExportOptions& options, const HostGroup& group) {
       for (std::int64_t block = 0; block < block_count(tensor); ++block) {
         if (next++ % group.size() != group.rank()) continue;
         bytes.resize(static_cast<std::size_t>(block_bytes(tensor, block)));
-        reader->read_block(CheckpointGroup::model, tensor, block, bytes);
+        model.read_block(tensor, block, bytes);
         writer.write(tensor, block * kBlockBytes, bytes);
       }
     }

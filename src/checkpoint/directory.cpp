@@ -35,10 +35,11 @@ std::vector<std::int64_t> steps_in(const fs::path& directory) {
   return steps;
 }
 
-std::optional<CheckpointDirectory::Entry> open_entry(const fs::path& file, std::int64_t step) {
+/// What `look` finds in a file; no value, and a warning, where it is not whole.
+template <class Look>
+std::optional<CheckpointKind> kind_of(const fs::path& file, const Look& look) {
   try {
-    const CheckpointReader reader(file);
-    return CheckpointDirectory::Entry{step, file, reader.has_optimizer()};
+    return look(file);
   } catch (const UserError& error) {
     log_warning("passed over a checkpoint that is not whole: {}", error.what());
     return std::nullopt;
@@ -94,19 +95,31 @@ void CheckpointDirectory::prepare() const {
   }
 }
 
-std::vector<CheckpointDirectory::Entry> CheckpointDirectory::whole() const {
+std::vector<CheckpointDirectory::Entry> CheckpointDirectory::whole() {
   std::vector<Entry> entries;
   for (const std::int64_t step : steps_in(path_)) {
-    if (auto entry = open_entry(file(step), step)) entries.push_back(std::move(*entry));
+    if (!known_.contains(step)) {
+      const auto kind = kind_of(file(step), checkpoint_kind);
+      if (!kind) continue;
+      known_[step] = *kind;
+    }
+    entries.push_back({step, file(step), known_[step]});
   }
   return entries;
 }
 
 std::optional<CheckpointDirectory::Entry> CheckpointDirectory::newest_resumable() const {
+  const auto verified = [](const fs::path& path) {
+    if (checkpoint_kind(path) == CheckpointKind::resumable) {
+      const CheckpointReader reader(path);
+      return CheckpointKind::resumable;
+    }
+    return CheckpointKind::weights_only;
+  };
   const std::vector<std::int64_t> steps = steps_in(path_);
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
-    auto entry = open_entry(file(*step), *step);
-    if (entry && entry->resumable) return entry;
+    if (kind_of(file(*step), verified) == CheckpointKind::resumable)
+      return Entry{*step, file(*step), CheckpointKind::resumable};
   }
   return std::nullopt;
 }
@@ -131,7 +144,7 @@ std::optional<std::int64_t> CheckpointDirectory::linked(const std::string& name)
   return step && fs::is_regular_file(file(*step), error) ? step : std::nullopt;
 }
 
-std::vector<std::int64_t> CheckpointDirectory::prune(const Retention& retention) const {
+std::vector<std::int64_t> CheckpointDirectory::prune(const Retention& retention) {
   std::set<std::int64_t> kept;
   for (const auto& step : {last(), best(), retention.resumed_from}) {
     if (step) kept.insert(*step);
@@ -143,7 +156,8 @@ std::vector<std::int64_t> CheckpointDirectory::prune(const Retention& retention)
   const std::vector<Entry> entries = whole();
   int resumable = 0;
   for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
-    if (entry->resumable && (retention.keep == 0 || resumable++ < retention.keep)) kept.insert(entry->step);
+    if (entry->kind == CheckpointKind::resumable && (retention.keep == 0 || resumable++ < retention.keep))
+      kept.insert(entry->step);
   }
   std::vector<std::int64_t> removed;
   for (const Entry& entry : entries) {
@@ -154,6 +168,7 @@ std::vector<std::int64_t> CheckpointDirectory::prune(const Retention& retention)
       log_warning("cannot remove the old checkpoint {}: {}", entry.file.string(), error.message());
     } else {
       removed.push_back(entry.step);
+      known_.erase(entry.step);
     }
   }
   return removed;

@@ -1,59 +1,49 @@
 #pragma once
-#include <array>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
 
-#include "verne/checkpoint/format.hpp"
+#include "layout.hpp"
 #include "verne/comm/host_group.hpp"
 #include "verne/io/file.hpp"
 
 namespace verne {
 
-/// What a file will hold; tensors by group, the same on all ranks, the rest on rank 0.
-struct DraftContent {
-  std::array<std::vector<TensorInfo>, kCheckpointGroups> tensors;
-  CheckpointState state;
-  SideFiles side_files;
-  std::vector<FrozenTensor> frozen;
+/// XXH3 of one block, by its number among all blocks of a file.
+struct BlockChecksum {
+  std::int64_t block;
+  std::uint64_t value;
 };
 
-/// A checkpoint being written beside its final name: where each block goes, and the checksums as they come.
-/// Destroyed without `publish`, it leaves nothing.
+/// A checkpoint being written beside its final name. Destroyed without `publish`, it leaves nothing.
 class Draft {
  public:
-  /// Collective. Lays the file out and reserves its space.
-  Draft(const std::filesystem::path& path, const HostGroup& group, const DraftContent& content);
+  /// Collective. Rank 0, which alone has a layout, makes the file, sets its space aside and writes what the
+  /// layout knows. Where one rank fails all throw.
+  Draft(const std::filesystem::path& path, const HostGroup& group, const FileLayout* layout);
 
+  const std::filesystem::path& path() const { return path_; }
+  /// The file, for every rank to open and to write its bytes at the layout's offsets.
   const std::filesystem::path& temporary() const { return temporary_; }
-  std::int64_t file_offset(CheckpointGroup group, const TensorInfo& tensor, std::int64_t block) const;
-  /// To be set by the one rank that writes the block.
-  std::uint64_t& checksum(CheckpointGroup group, const TensorInfo& tensor, std::int64_t block);
 
-  using WriteBlock =
-      std::function<void(CheckpointGroup, const TensorInfo&, std::int64_t block, std::span<const std::byte>)>;
-  /// Collective. Opens the file through parallel HDF5 on all ranks, lets `body` (which may be collective)
-  /// write blocks and sets their checksums, closes and syncs.
-  void write_shared(const std::function<void(const WriteBlock&)>& body);
-
-  /// Collective. All ranks have written and synced: adds the checksums and gives the file its name.
-  void publish();
+  /// Collective. All ranks have written and what they wrote is synced: rank 0 adds the checksums, each given
+  /// by one rank, and gives the file its name.
+  void publish(const HostGroup& group, const FileTensors& tensors, const FileLayout* layout,
+               std::span<const BlockChecksum> checksums);
 
  private:
-  std::size_t position(CheckpointGroup group, const TensorInfo& tensor) const;
-  void lay_out(const std::filesystem::path& path, const DraftContent& content);
-
-  const HostGroup& group_;
+  std::filesystem::path path_, temporary_;
   std::unique_ptr<AtomicFile> aside_;  ///< on rank 0
-  std::filesystem::path temporary_;
-  std::vector<ChecksumIndex> index_;                // each by group
-  std::vector<std::vector<std::int64_t>> offsets_;  // bytes in the file
-  std::vector<std::vector<std::uint64_t>> checksums_;
-  std::array<std::int64_t, kCheckpointGroups> checksums_at_{};
-  std::int64_t digest_at_ = 0;
 };
+
+/// Which of a group's ranks share this rank's kernel, whose memory holds what they wrote until it is synced.
+struct KernelMates {
+  bool first = true;       ///< this rank is the first of them: it syncs for all
+  bool everybody = false;  ///< all ranks run on one kernel
+};
+/// Collective.
+KernelMates find_kernel_mates(const HostGroup& group);
 
 }  // namespace verne

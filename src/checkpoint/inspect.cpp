@@ -1,17 +1,18 @@
 #include "verne/checkpoint/inspect.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <ostream>
-#include <set>
 
 #include "verne/base/error.hpp"
 #include "verne/base/hash.hpp"
 #include "verne/checkpoint/reader.hpp"
+#include "verne/io/blocks.hpp"
 #include "verne/io/convert.hpp"
 #include "verne/io/hf_folder.hpp"
-#include "verne/io/redistribute.hpp"
 #include "verne/io/shard.hpp"
 
 namespace verne {
@@ -208,15 +209,14 @@ Difference difference(const TensorSource& left, const TensorInfo& a, const Tenso
 
 Comparison compare_tensors(const TensorSource& left, const TensorSource& right, std::string_view head,
                            std::ostream& out) {
-  std::set<std::string> names;
-  for (const TensorInfo& tensor : left.tensors()) names.insert(tensor.name);
-  for (const TensorInfo& tensor : right.tensors()) names.insert(tensor.name);
+  std::map<std::string_view, std::array<const TensorInfo*, 2>> both;
+  for (const TensorInfo& tensor : left.tensors()) both[tensor.name][0] = &tensor;
+  for (const TensorInfo& tensor : right.tensors()) both[tensor.name][1] = &tensor;
   std::int64_t equal = 0;
   Difference worst;
   Comparison result = Comparison::equal;
-  for (const std::string& name : names) {
-    const TensorInfo* a = left.find(name);
-    const TensorInfo* b = right.find(name);
+  for (const auto& [name, tensors] : both) {
+    const auto [a, b] = tensors;
     const std::string where = fmt::format("{}/{}", head, name);
     if (a == nullptr || b == nullptr) {
       print(out, "{}: only in {}\n", where, a != nullptr ? left.origin() : right.origin());
@@ -238,7 +238,7 @@ Comparison compare_tensors(const TensorSource& left, const TensorSource& right, 
     }
   }
   print(out, "{}: {} of {} tensors equal, largest difference {:.6g}, relative {:.6g}\n", head, equal,
-        names.size(), worst.absolute, worst.relative);
+        both.size(), worst.absolute, worst.relative);
   return result;
 }
 

@@ -1,13 +1,13 @@
 #include "verne/checkpoint/reader.hpp"
 
 #include <algorithm>
-#include <array>
 
-#include "verne/base/checked.hpp"
+#include "opened.hpp"
 #include "verne/base/error.hpp"
 #include "verne/base/hash.hpp"
+#include "verne/comm/agree.hpp"
+#include "verne/io/block_hash.hpp"
 #include "verne/io/file.hpp"
-#include "verne/io/hdf5.hpp"
 #include "verne/io/json.hpp"
 
 namespace verne {
@@ -16,112 +16,98 @@ namespace {
 /// One group's tensors, read with pread.
 class GroupSource final : public TensorSource {
  public:
-  GroupSource(const File& file, CheckpointGroup group, ChecksumIndex index, std::vector<std::int64_t> offsets,
-              std::vector<std::uint64_t> checksums)
-      : file_(file),
-        group_(group),
-        index_(std::move(index)),
-        offsets_(std::move(offsets)),
-        checksums_(std::move(checksums)) {}
+  GroupSource(const File& file, CheckpointGroup group, std::vector<StoredTensor> tensors,
+              std::span<const std::uint64_t> checksums)
+      : file_(file), group_(group), index_(infos_of(tensors, offsets_)) {
+    const auto own = checksums.first(static_cast<std::size_t>(index_.blocks()));
+    checksums_.assign(own.begin(), own.end());
+  }
 
-  const std::vector<TensorInfo>& tensors() const override { return index_.tensors; }
-  std::string origin() const override { return file_.path().string(); }
+  const std::vector<TensorInfo>& tensors() const override { return index_.tensors(); }
+  std::string origin() const override { return file_.path().string() + ": " + std::string(path_of(group_)); }
+  std::int64_t blocks() const { return index_.blocks(); }
+  /// UserError unless these are the same tensors at the same places.
+  void check(std::span<const StoredTensor> others) const {
+    for (std::size_t i = 0; i < std::max(others.size(), tensors().size()); ++i) {
+      const bool same = i < others.size() && i < tensors().size() &&
+                        others[i].info.name == tensors()[i].name &&
+                        others[i].info.dtype == tensors()[i].dtype &&
+                        others[i].info.shape == tensors()[i].shape && others[i].offset == offsets_[i];
+      if (!same)
+        throw_user_error("{}: /index and {} differ from {} on: the file was changed", file_.path().string(),
+                         path_of(group_), i < others.size() ? others[i].info.name : tensors()[i].name);
+    }
+  }
 
   void read(const TensorInfo& tensor, std::int64_t offset, std::span<std::byte> to) const override {
     const std::size_t at = position(tensor);
     const auto size = static_cast<std::int64_t>(to.size());
-    const std::int64_t bytes = index_.tensors[at].bytes();
+    const std::int64_t bytes = tensors()[at].bytes();
     require(offset >= 0 && offset <= bytes - size, "bytes [{}, +{}) of {} with {} bytes", offset, size,
             tensor.name, bytes);
     if (size > 0) file_.read_at(offsets_[at] + offset, to);
   }
 
-  std::span<const std::uint64_t> checksums(const TensorInfo& tensor) const {
-    const std::size_t at = position(tensor);
-    return std::span(checksums_)
-        .subspan(static_cast<std::size_t>(index_.first[at]),
-                 static_cast<std::size_t>(block_count(index_.tensors[at])));
+  void will_read_block(const TensorInfo& tensor, std::int64_t block) const override {
+    file_.will_read(offsets_[position(tensor)] + block * kBlockBytes, block_bytes(tensor, block));
   }
-  std::span<const std::uint64_t> all_checksums() const { return checksums_; }
+
+  void read_block(const TensorInfo& tensor, std::int64_t block, std::span<std::byte> to) const override {
+    require(std::ssize(to) == block_bytes(tensor, block), "{} bytes for block {} of {}", to.size(), block,
+            tensor.name);
+    const std::size_t at = position(tensor);
+    const std::int64_t begin = offsets_[at] + block * kBlockBytes;
+    BlockHash hash;
+    for_each_piece(to, [&](std::int64_t offset, std::span<std::byte> piece) {
+      file_.read_at(begin + offset, piece);
+      hash.update(piece);
+    });
+    const std::uint64_t expected = checksums_[static_cast<std::size_t>(index_.number(at, block))],
+                        found = hash.value();
+    if (found == expected) return;
+    throw_user_error(
+        "{}: {}/{} is damaged in block {} (bytes {} to {} of the tensor): its checksum is {}, {} was "
+        "written; take another checkpoint",
+        file_.path().string(), path_of(group_), tensor.name, block, block * kBlockBytes,
+        block * kBlockBytes + std::ssize(to), hex64(found), hex64(expected));
+  }
 
  private:
+  static std::vector<TensorInfo> infos_of(std::vector<StoredTensor>& tensors,
+                                          std::vector<std::int64_t>& offsets) {
+    std::vector<TensorInfo> infos;
+    for (StoredTensor& tensor : tensors) {
+      infos.push_back(std::move(tensor.info));
+      offsets.push_back(tensor.offset);
+    }
+    return infos;
+  }
+
   std::size_t position(const TensorInfo& tensor) const {
-    const auto found = index_.position.find(tensor.name);
-    require(found != index_.position.end(), "{} has no {}{}", origin(), path_of(group_), tensor.name);
-    return found->second;
+    const auto found =
+        std::lower_bound(tensors().begin(), tensors().end(), tensor.name,
+                         [](const TensorInfo& info, const std::string& name) { return info.name < name; });
+    require(found != tensors().end() && found->name == tensor.name, "{} has no {}", origin(), tensor.name);
+    return static_cast<std::size_t>(found - tensors().begin());
   }
 
   const File& file_;
   CheckpointGroup group_;
-  ChecksumIndex index_;
   std::vector<std::int64_t> offsets_;
+  BlockIndex index_;
   std::vector<std::uint64_t> checksums_;
 };
 
-/// Byte offset of a dataset that must lie within the file in one piece; 0 for one without elements.
-std::int64_t locate(const Hdf5Dataset& data, const File& file) {
-  if (data.count() == 0) return 0;
-  const std::int64_t at = data.file_offset();
-  if (at < 0) {
-    throw_user_error("{}: {} is not stored in one piece; `h5repack -l CONTI` makes it so",
-                     file.path().string(), data.path());
-  }
-  const auto end = checked_add(at, data.bytes());
-  if (!end || *end > file.size()) {
-    throw_user_error("{}: {} reaches past the end of the file", file.path().string(), data.path());
-  }
-  return at;
-}
-
-std::vector<std::uint64_t> read_checksums(const Hdf5File& hdf5, const File& file, const std::string& path,
-                                          std::int64_t count) {
-  const Hdf5Dataset data = hdf5.dataset(path);
-  if (data.type() != Hdf5Type::u64 || data.extents().size() != 1 || data.count() != count) {
-    throw_user_error(
-        "{}: {} must hold {} 64-bit checksums, one for each 16 MiB block, and has {} elements of {}",
-        file.path().string(), path, count, data.count(), name(data.type()));
-  }
-  std::vector<std::uint64_t> checksums(static_cast<std::size_t>(count));
-  const std::int64_t at = locate(data, file);
-  if (count > 0) file.read_at(at, std::as_writable_bytes(std::span(checksums)));
-  return checksums;
-}
-
-GroupSource open_group(const Hdf5File& hdf5, const File& file, CheckpointGroup group) {
-  const std::string path(path_of(group));
-  std::vector<TensorInfo> tensors;
-  std::vector<std::int64_t> offsets;
-  for (const std::string& name : hdf5.list(path)) {  // in byte order, as ChecksumIndex sorts
-    const Hdf5Dataset data = hdf5.dataset(path + "/" + name);
-    if (data.extents().size() > static_cast<std::size_t>(Shape::kMaxRank)) {
-      throw_user_error("{}: {} has {} dimensions, at most {} are known", file.path().string(), data.path(),
-                       data.extents().size(), Shape::kMaxRank);
-    }
-    offsets.push_back(locate(data, file));
-    tensors.push_back({name, tensor_type(data.type(), file.path().string() + ": " + data.path()),
-                       Shape(std::span<const std::int64_t>(data.extents()))});
-  }
-  ChecksumIndex index(std::move(tensors));
-  std::vector<std::uint64_t> checksums;
-  if (!index.tensors.empty()) checksums = read_checksums(hdf5, file, checksums_path_of(group), index.blocks);
-  return {file, group, std::move(index), std::move(offsets), std::move(checksums)};
-}
-
-Json read_json(const Hdf5File& hdf5, const std::string& path) {
-  return parse_json(hdf5.read_text(path), hdf5.path().string() + ": " + path);
-}
-
-std::vector<FrozenTensor> read_frozen(const Hdf5File& hdf5) {
+std::vector<FrozenTensor> parse_frozen(const std::string& text, const std::string& where) {
   std::vector<FrozenTensor> frozen;
-  if (!hdf5.contains("/frozen")) return frozen;
-  const Json list = read_json(hdf5, "/frozen");
+  if (text.empty()) return frozen;
+  const Json list = parse_json(text, where + ": /frozen");
   try {
     for (const Json& entry : list) {
       frozen.push_back({entry.at("name"), entry.at("checksum"), entry.at("source")});
     }
   } catch (const nlohmann::json::exception& error) {
-    throw_user_error("{}: /frozen must be a list of name, checksum and source: {}", hdf5.path().string(),
-                     error.what());
+    throw_user_error("{}: /frozen must be a list of name, checksum and source: {}", where, error.what());
   }
   return frozen;
 }
@@ -129,7 +115,20 @@ std::vector<FrozenTensor> read_frozen(const Hdf5File& hdf5) {
 }  // namespace
 
 struct CheckpointReader::State {
-  explicit State(const std::filesystem::path& checkpoint) : path(checkpoint) {}
+  State(const std::filesystem::path& checkpoint, OpenedCheckpoint opened)
+      : path(checkpoint),
+        file(File::open_read(checkpoint)),
+        state(parse_state(opened.state, checkpoint.string())),
+        side_files(std::move(opened.side_files)),
+        frozen(parse_frozen(opened.frozen, checkpoint.string())),
+        digest(opened.digest) {
+    std::span<const std::uint64_t> checksums = opened.checksums;
+    for (const CheckpointGroup group : kAllCheckpointGroups) {
+      groups.emplace_back(file, group, std::move(opened.index.groups[index_of(group)]), checksums);
+      checksums = checksums.subspan(static_cast<std::size_t>(groups.back().blocks()));
+    }
+  }
+
   std::filesystem::path path;
   File file;
   CheckpointState state;
@@ -138,55 +137,25 @@ struct CheckpointReader::State {
   std::vector<GroupSource> groups;
   std::uint64_t digest = 0;
 
-  const GroupSource& source(CheckpointGroup group) const { return groups[static_cast<std::size_t>(group)]; }
+  const GroupSource& source(CheckpointGroup group) const { return groups[index_of(group)]; }
 };
 
 CheckpointReader::CheckpointReader(const std::filesystem::path& path)
-    : state_(std::make_unique<State>(path)) {
-  State& state = *state_;
-  const std::string where = path.string();
-  const Hdf5File hdf5 = Hdf5File::open(path);
-  if (!hdf5.has_attribute("/", "format") || hdf5.text_attribute("/", "format") != kCheckpointFormat) {
-    throw_user_error("{}: it is an HDF5 file, but not a checkpoint", where);
-  }
-  if (const std::int64_t version = hdf5.integer_attribute("/", "format_version");
-      version != kCheckpointFormatVersion) {
-    throw_user_error("{}: checkpoint of format version {}, this program reads version {}", where, version,
-                     kCheckpointFormatVersion);
-  }
-  state.file = File::open_read(path);
-  state.state.values = read_json(hdf5, "/state");
-  if (!state.state.values.is_object()) throw_user_error("{}: /state is not a JSON object", where);
-  if (const auto step = state.state.values.find("step");
-      step != state.state.values.end() && (!step->is_number_integer() || *step < 0)) {
-    throw_user_error("{}: /state has the step {}", where, step->dump());
-  }
-  state.side_files.config = hdf5.read_text("/config");
-  for (const std::string& name : hdf5.list("/tokenizer")) {
-    state.side_files.tokenizer[name] = hdf5.read_bytes("/tokenizer/" + name);
-  }
-  state.frozen = read_frozen(hdf5);
+    : state_(std::make_unique<State>(path, open_checkpoint(path))) {}
 
-  std::vector<std::uint64_t> all;
-  for (const CheckpointGroup group : kAllCheckpointGroups) {
-    state.groups.push_back(open_group(hdf5, state.file, group));
-    const auto checksums = state.groups.back().all_checksums();
-    all.insert(all.end(), checksums.begin(), checksums.end());
-  }
-  state.digest = xxh3(std::as_bytes(std::span(all)));
-  if (state.digest != read_checksums(hdf5, state.file, "/checksums/digest", 1)[0]) {
-    throw_user_error("{}: its checksums do not hash to /checksums/digest: the file is damaged or was changed",
-                     where);
-  }
-  const auto& master = state.source(CheckpointGroup::master).tensors();
-  for (const CheckpointGroup group : {CheckpointGroup::exp_avg, CheckpointGroup::exp_avg_sq}) {
-    const auto& moments = state.source(group).tensors();
-    const bool same = std::equal(master.begin(), master.end(), moments.begin(), moments.end(),
-                                 [](const TensorInfo& left, const TensorInfo& right) {
-                                   return left.name == right.name && left.shape == right.shape;
-                                 });
-    if (!same) throw_user_error("{}: {} and /optimizer/master hold different tensors", where, path_of(group));
-  }
+CheckpointReader::CheckpointReader(const std::filesystem::path& path, const HostGroup& group) {
+  OpenedCheckpoint opened;
+  std::string packed;
+  agree_after(group, [&] {
+    if (group.rank() != 0) return;
+    opened = open_checkpoint(path);
+    if (group.size() > 1) packed = pack(opened);
+  });
+  packed = group.broadcast_text(std::move(packed), 0);
+  agree_after(group, [&] {
+    if (group.rank() != 0) opened = unpack(packed, path.string());
+    state_ = std::make_unique<State>(path, std::move(opened));
+  });
 }
 CheckpointReader::~CheckpointReader() = default;
 CheckpointReader::CheckpointReader(CheckpointReader&&) noexcept = default;
@@ -212,61 +181,28 @@ std::uint64_t CheckpointReader::digest() const {
 const TensorSource& CheckpointReader::tensors(CheckpointGroup group) const {
   return state_->source(group);
 }
-std::span<const std::uint64_t> CheckpointReader::checksums(CheckpointGroup group,
-                                                           const TensorInfo& tensor) const {
-  return state_->source(group).checksums(tensor);
-}
-
-void CheckpointReader::read_block(CheckpointGroup group, const TensorInfo& tensor, std::int64_t block,
-                                  std::span<std::byte> to) const {
-  const GroupSource& source = state_->source(group);
-  require(static_cast<std::int64_t>(to.size()) == block_bytes(tensor, block), "{} bytes for block {} of {}",
-          to.size(), block, tensor.name);
-  source.read(tensor, block * kBlockBytes, to);
-  const std::uint64_t expected = source.checksums(tensor)[static_cast<std::size_t>(block)];
-  if (const std::uint64_t found = xxh3(to); found != expected) {
-    throw_user_error(
-        "{}: {}/{} is damaged in block {} (bytes {} to {} of the tensor): its checksum is {}, {} was "
-        "written; take another "
-        "checkpoint",
-        state_->path.string(), path_of(group), tensor.name, block, block * kBlockBytes,
-        block * kBlockBytes + static_cast<std::int64_t>(to.size()), hex64(found), hex64(expected));
-  }
-}
-
-void restore_parts(const CheckpointReader& reader, CheckpointGroup from, const HostGroup& group, Queue& queue,
-                   std::vector<TensorPart>& parts) {
-  const TensorSource& source = reader.tensors(from);
-  std::map<std::string_view, const TensorInfo*> stored;
-  for (const TensorInfo& tensor : source.tensors()) stored[tensor.name] = &tensor;
-  // The stored dtype decides about the bytes on the way; the file looks the same to every rank.
-  std::vector<TensorPart> on_the_way = parts;
-  for (TensorPart& part : on_the_way) {
-    const auto found = stored.find(part.name);
-    if (found == stored.end())
-      throw_user_error("{}: there is no {}/{}", source.origin(), path_of(from), part.name);
-    if (found->second->shape != part.shape) {
-      throw_user_error("{}: {}/{} has shape {}, {} expected", source.origin(), path_of(from), part.name,
-                       found->second->shape.text(), part.shape.text());
-    }
-    part.dtype = found->second->dtype;
-  }
-  scatter_blocks(group, queue, on_the_way,
-                 [&](const TensorInfo& tensor, std::int64_t block, std::span<std::byte> to) {
-                   reader.read_block(from, tensor, block, to);
-                 });
-}
 
 void verify_checkpoint(const CheckpointReader& reader) {
+  const Hdf5File hdf5 = Hdf5File::open(reader.path());
+  const CheckpointIndex walked =
+      walk_tensors(hdf5, static_cast<std::int64_t>(std::filesystem::file_size(reader.path())));
   std::vector<std::byte> block;
   for (const CheckpointGroup group : kAllCheckpointGroups) {
-    for (const TensorInfo& tensor : reader.tensors(group).tensors()) {
+    const auto& source = static_cast<const GroupSource&>(reader.tensors(group));
+    source.check(walked.groups[index_of(group)]);
+    for (const TensorInfo& tensor : source.tensors()) {
       for (std::int64_t i = 0; i < block_count(tensor); ++i) {
         block.resize(static_cast<std::size_t>(block_bytes(tensor, i)));
-        reader.read_block(group, tensor, i, block);
+        source.read_block(tensor, i, block);
       }
     }
   }
+}
+
+CheckpointKind checkpoint_kind(const std::filesystem::path& path) {
+  const Hdf5File hdf5 = Hdf5File::open(path);
+  check_format(hdf5);
+  return hdf5.contains("/optimizer") ? CheckpointKind::resumable : CheckpointKind::weights_only;
 }
 
 bool is_checkpoint(const std::filesystem::path& path) {

@@ -7,6 +7,7 @@
 
 #include "verne/checkpoint/convert.hpp"
 #include "verne/checkpoint/directory.hpp"
+#include "verne/comm/agree.hpp"
 #include "verne/io/file.hpp"
 #include "verne/nn/model_tensors.hpp"
 
@@ -127,28 +128,42 @@ std::map<std::string, std::string> duplicate_tensors(const ModelConfig& config) 
   return {{"lm_head.weight", "model.embed_tokens.weight"}};
 }
 
-ModelSource ModelSource::open(const ModelSection& section,
+ModelSource ModelSource::open(const ModelSection& section, const HostGroup& group,
                               const std::function<void(const std::string&)>& announce) {
   ModelSource source;
+  Named named;
+  agree_after(group, [&] { named = source.resolve(section, announce); });
+  if (named.folder) source.folder_ = std::make_unique<HfFolder>(*named.folder, group);
+  if (named.checkpoint) source.open_checkpoint(*named.checkpoint, group);
+  agree_after(group, [&] {
+    if (source.random()) return;
+    if (source.folder_)
+      for (const fs::path& file : source.folder_->files()) source.files_.push_back(file);
+    check_tensors(source.weights(), expected_tensors(source.config_), duplicate_tensors(source.config_));
+  });
+  return source;
+}
+
+ModelSource::Named ModelSource::resolve(const ModelSection& section,
+                                        const std::function<void(const std::string&)>& announce) {
   if (section.init == Init::random) {
     require_user(!section.config.empty() || !section.path.empty(),
                  "model.init = random needs model.config, the config.json of the model to make");
     fs::path config = section.config;
     if (config.empty()) config = resolve_model_folder(section.path);
-    source.open_config(fs::is_directory(config) ? config / "config.json" : config);
-    return source;
+    open_config(fs::is_directory(config) ? config / "config.json" : config);
+    return {};
   }
   require_user(!section.path.empty(),
                "model.path is missing: a Hugging Face folder, a checkpoint, or a hub id in the local cache");
-  if (names_checkpoint(section.path)) {
-    const ResolvedCheckpoint checkpoint = resolve_checkpoint(section.path);
-    if (!checkpoint.chosen.empty()) announce(fmt::format("{}: {}", section.path, checkpoint.chosen));
-    source.open_checkpoint(checkpoint.file);
-  } else {
-    source.open_folder(resolve_model_folder(section.path));
+  if (!names_checkpoint(section.path)) {
+    const fs::path folder = resolve_model_folder(section.path);
+    open_folder(folder);
+    return {.folder = folder, .checkpoint = {}};
   }
-  check_tensors(source.weights(), expected_tensors(source.config_), duplicate_tensors(source.config_));
-  return source;
+  const ResolvedCheckpoint checkpoint = resolve_checkpoint(section.path);
+  if (!checkpoint.chosen.empty()) announce(fmt::format("{}: {}", section.path, checkpoint.chosen));
+  return {.folder = {}, .checkpoint = checkpoint.file};
 }
 
 void ModelSource::open_folder(const fs::path& folder) {
@@ -162,17 +177,15 @@ void ModelSource::open_folder(const fs::path& folder) {
     if (auto content = read_side_file(folder, name)) side_files_.tokenizer[name] = std::move(*content);
     files_.push_back(folder / name);
   }
-  folder_ = std::make_unique<HfFolder>(folder);
   files_.push_back(folder / "config.json");
-  for (const fs::path& file : folder_->files()) files_.push_back(file);
 }
 
-void ModelSource::open_checkpoint(const fs::path& file) {
+void ModelSource::open_checkpoint(const fs::path& file, const HostGroup& group) {
   origin_ = file.string();
-  checkpoint_ = std::make_unique<CheckpointReader>(file);
+  checkpoint_ = std::make_unique<CheckpointReader>(file, group);
   side_files_ = checkpoint_->side_files();
   state_ = checkpoint_->state();
-  config_ = parse_model_config(side_files_.config, origin_ + ": config");
+  agree_after(group, [&] { config_ = parse_model_config(side_files_.config, origin_ + ": config"); });
   files_.push_back(file);
 }
 

@@ -214,10 +214,10 @@ void score(const ScoreRequest& request) {
                       .batch = {},
                       .trains = {},
                       .determinism = Determinism::deterministic};
+  model = ModelSource::open(deck.model, world, [&](const std::string& line) {
+    if (world.rank() == 0) log_info("{}", line);
+  });
   agree_after(world, [&] {
-    model = ModelSource::open(deck.model, [&](const std::string& line) {
-      if (world.rank() == 0) log_info("{}", line);
-    });
     layout = make_layout(deck, model->config(), world.rank(), world.size()).parallel;
     documents = read_documents(deck, *model);
   });

@@ -1,68 +1,74 @@
 #pragma once
-// What for_each_block and scatter_blocks share: who holds which elements of a logical tensor, and how
-// elements move between local parts and host memory.
-#include <cstdint>
-#include <span>
-#include <string>
+#include <exception>
+#include <map>
+#include <memory>
 #include <vector>
 
-#include "verne/comm/host_group.hpp"
-#include "verne/io/tensor_part.hpp"
+#include "part_memory.hpp"
+#include "read_ahead.hpp"
+#include "verne/comm/host_messages.hpp"
+#include "verne/io/block_plan.hpp"
 
 namespace verne {
 
-/// Consecutive elements that one holder shares with a logical tensor.
-struct Segment {
-  std::int64_t global, local, length;
-};
-
-/// One part of one rank.
-struct Holder {
-  int rank;
-  std::int64_t part;  ///< index among its rank's parts
-  std::vector<ElementRuns> runs;
-};
-
-/// A logical tensor and everybody who holds something of it, ordered by rank, then part.
-struct HeldTensor {
-  TensorInfo info;
-  std::vector<Holder> holders;
-};
-
-/// InternalError where a run leaves its tensor or its local memory.
-void check_part(const TensorPart& part);
-
-/// Everything that the ranks' parts say about logical tensors; the same on every rank. Checks every run
-/// against its tensor and its local memory. Collective; throws on every rank.
-std::vector<HeldTensor> gather_holders(const HostGroup& group, std::span<const TensorPart> parts);
-
-/// The holder's segments within elements [begin, end), by ascending `global`.
-std::vector<Segment> segments_within(const std::vector<ElementRuns>& runs, std::int64_t begin,
-                                     std::int64_t end);
-
-/// Which elements each holder provides.
-struct Provision {
-  const Holder* holder;
-  std::vector<Segment> segments;
-};
-/// Cuts elements [begin, end) of the tensor into disjoint provisions: each element from the first holder that
-/// has it, counting ranks cyclically from `first_rank`. `covered` tells how many elements somebody provides.
-std::vector<Provision> choose_providers(const HeldTensor& tensor, std::int64_t begin, std::int64_t end,
-                                        int first_rank, int ranks, std::int64_t& covered);
-
-/// Copies between a part's local tensor and consecutive elements in host memory of another dtype.
-class PartMemory {
+/// Carries a ReadPlan out: reads this rank's blocks ahead, sends their elements to those who want them,
+/// and puts into local memory what is wanted here. Every rank takes blocks in ascending order and waits for
+/// the oldest alone, so no two wait for each other; memory stays under about 150 MiB.
+class BlockExchange {
  public:
-  explicit PartMemory(Queue& queue) : queue_(queue) {}
-  /// Fills `to` with the segments' elements one after the other, as `dtype`.
-  void gather(const Tensor& local, std::span<const Segment> segments, DType dtype, std::span<std::byte> to);
-  /// The inverse.
-  void scatter(const Tensor& local, std::span<const Segment> segments, DType dtype,
-               std::span<const std::byte> from);
+  /// The source gives blocks of the index.
+  BlockExchange(ReadAhead::Source source, const HostGroup& group, Queue& queue, const PartBlocks& wanted,
+                const ReadPlan& plan);
+
+  /// Every rank of the group runs. What went wrong on this rank: the others got all their messages, of
+  /// undefined content where they came from here.
+  std::exception_ptr run();
 
  private:
-  Queue& queue_;
-  std::vector<std::byte> staging_;
+  struct Bytes {
+    std::unique_ptr<std::byte[]> data;
+    std::int64_t size = 0, capacity = 0;
+    std::span<std::byte> all() const { return {data.get(), static_cast<std::size_t>(size)}; }
+  };
+  /// A block that was read here and is on its way to others.
+  struct Held {
+    std::unique_ptr<std::byte[]> block;
+    std::int64_t messages = 0;  ///< not finished yet
+  };
+  struct Sending {
+    std::shared_ptr<Held> held;
+    Bytes packed;  ///< none where the message lies in the block itself
+  };
+  struct Receiving {
+    std::int64_t block;
+    Bytes bytes;
+  };
+
+  /// Memory of which the same few pieces are used again and again: new memory costs more than what is done
+  /// with it.
+  Bytes take_memory(std::int64_t size);
+  void give_back(Bytes memory);
+  /// Where a block's bytes may be read to at once: it is wanted here alone, in one piece as it is stored.
+  std::span<std::byte> place_in_local_memory(const ReadPlan::Read& read, bool host_memory) const;
+  std::vector<ReadAhead::Item> items_to_read(bool host_memory) const;
+  void send_block(const ReadPlan::Read& read, std::unique_ptr<std::byte[]> block);
+  void receive_block(const ReadPlan::Receive& receive);
+  void settle(const std::vector<std::int64_t>& finished);
+  void arrived(const Receiving& receiving);
+  template <class Work>
+  void attempt(const Work& work);
+
+  const PartBlocks& wanted_;
+  const ReadPlan& plan_;
+  PartMemory memory_;
+  HostMessages messages_;
+  std::exception_ptr failure_;
+
+  std::vector<Bytes> spare_;
+  std::map<std::int64_t, Sending> sends_;       ///< by message
+  std::map<std::int64_t, Receiving> receives_;  ///< by message
+  std::int64_t packed_bytes_ = 0, receiving_bytes_ = 0;
+  ReadAhead reading_;
 };
 
 }  // namespace verne

@@ -8,6 +8,7 @@
 #include <array>
 
 #include "hdf5_detail.hpp"
+#include "hdf5_memory.hpp"
 #include "verne/base/error.hpp"
 #include "verne/io/file.hpp"
 
@@ -46,21 +47,6 @@ std::string text_of(const Hdf5Id& type, const std::string& file, const std::stri
   return text;
 }
 
-/// Throws UserError unless every step of `path` is a link within the file: a foreign file must not lead
-/// elsewhere.
-void require_inner_links(const Hdf5Id& file, const std::string& path, const std::string& name) {
-  for (std::size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
-    const std::string step = path.substr(0, end);
-    H5L_info_t info;
-    const htri_t there = H5Lexists(file.get(), step.c_str(), H5P_DEFAULT);
-    if (there < 0) throw_user_error("{}: cannot look up {}: {}", name, step, library_message());
-    if (there == 0) throw_user_error("{}: there is no {} in it", name, path);
-    check_user(H5Lget_info(file.get(), step.c_str(), &info, H5P_DEFAULT), name, "look up " + step);
-    if (info.type != H5L_TYPE_HARD) throw_user_error("{}: {} is a link to elsewhere", name, step);
-    if (end == std::string::npos) return;
-  }
-}
-
 Hdf5Id file_access() {
   quiet();
   Hdf5Id access(H5Pcreate(H5P_FILE_ACCESS));
@@ -69,12 +55,6 @@ Hdf5Id file_access() {
   // Files appear whole, by renaming; locks would only fail on file systems that have none.
   H5Pset_file_locking(access.get(), 0, 1);
   return access;
-}
-
-Hdf5Id creation(hid_t kind) {
-  Hdf5Id properties(H5Pcreate(kind));
-  H5Pset_obj_track_times(properties.get(), 0);
-  return properties;
 }
 
 }  // namespace
@@ -103,13 +83,17 @@ Hdf5File Hdf5File::open(const std::filesystem::path& file) {
           file, Use::read};
 }
 
-Hdf5File Hdf5File::open_shared(const std::filesystem::path& file, const HostGroup& group) {
-  const Hdf5Id access = file_access();
-  if (group.communicator() != nullptr) {
-    check(H5Pset_fapl_mpio(access.get(), group.communicator(), MPI_INFO_NULL), file.string(), "use MPI-IO");
-  }
-  return {owned(H5Fopen(file.c_str(), H5F_ACC_RDWR, access.get()), file.string(), "open it for writing"),
-          file, Use::share};
+Hdf5File Hdf5File::create_in_memory(SparseImage& image, std::string_view name) {
+  const Hdf5Id access = file_access(), properties = creation(H5P_FILE_CREATE);
+  const Hdf5Id driver = use_image(access, image);
+  // Groups of the older format take a search through a sorted list for every name.
+  check(H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_LATEST), std::string(name),
+        "choose its format");
+  // Metadata keeps together rather than in a page between every two tensors.
+  check(H5Pset_meta_block_size(access.get(), 64 << 10), std::string(name), "choose its blocks");
+  return {owned(H5Fcreate(std::string(name).c_str(), H5F_ACC_TRUNC, properties.get(), access.get()),
+                std::string(name), "create it"),
+          name, Use::memory};
 }
 
 Hdf5File::~Hdf5File() {
@@ -156,6 +140,14 @@ std::vector<std::string> Hdf5File::list(const std::string& group) const {
              "list " + group);
   std::sort(names.begin(), names.end());
   return names;
+}
+
+std::int64_t Hdf5File::count(const std::string& group) const {
+  if (!contains(group)) return 0;
+  H5G_info_t info;
+  check_user(H5Gget_info_by_name(id_.get(), group.c_str(), &info, H5P_DEFAULT), path_.string(),
+             "look up group " + group);
+  return static_cast<std::int64_t>(info.nlinks);
 }
 
 void Hdf5File::create_group(const std::string& path) {
@@ -230,6 +222,18 @@ void Hdf5File::write_text(const std::string& path, std::string_view text) {
   const std::string value = text.empty() ? std::string(1, '\0') : std::string(text);
   check(H5Dwrite(id.get(), type.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, value.data()), path_.string(),
         "write " + path);
+}
+
+std::int64_t Hdf5File::create_text(const std::string& path, std::int64_t bytes) {
+  create_parents(*this, path);
+  const Hdf5Id space(H5Screate(H5S_SCALAR)), properties = creation(H5P_DATASET_CREATE),
+                                             type = text_type(static_cast<std::size_t>(bytes));
+  H5Pset_alloc_time(properties.get(), H5D_ALLOC_TIME_EARLY);
+  H5Pset_fill_time(properties.get(), H5D_FILL_TIME_NEVER);
+  const Hdf5Id id = owned(H5Dcreate2(id_.get(), path.c_str(), type.get(), space.get(), H5P_DEFAULT,
+                                     properties.get(), H5P_DEFAULT),
+                          path_.string(), "create dataset " + path);
+  return static_cast<std::int64_t>(H5Dget_offset(id.get()));
 }
 
 std::string Hdf5File::read_text(const std::string& path) const {

@@ -62,6 +62,25 @@ Hdf5Id owned_user(hid_t id, const std::string& file, std::string_view what) {
   return Hdf5Id(check_user(id, file, what));
 }
 
+Hdf5Id creation(hid_t kind) {
+  Hdf5Id properties(H5Pcreate(kind));
+  H5Pset_obj_track_times(properties.get(), 0);
+  return properties;
+}
+
+void require_inner_links(const Hdf5Id& file, const std::string& path, const std::string& name) {
+  for (std::size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
+    const std::string step = path.substr(0, end);
+    H5L_info_t info;
+    const htri_t there = H5Lexists(file.get(), step.c_str(), H5P_DEFAULT);
+    if (there < 0) throw_user_error("{}: cannot look up {}: {}", name, step, library_message());
+    if (there == 0) throw_user_error("{}: there is no {} in it", name, path);
+    check_user(H5Lget_info(file.get(), step.c_str(), &info, H5P_DEFAULT), name, "look up " + step);
+    if (info.type != H5L_TYPE_HARD) throw_user_error("{}: {} is a link to elsewhere", name, step);
+    if (end == std::string::npos) return;
+  }
+}
+
 Hdf5Id library_type(Hdf5Type type) {
   switch (type) {
     case Hdf5Type::u8:
@@ -115,7 +134,7 @@ using namespace hdf5_detail;
 
 namespace {
 
-/// One call moves less than this: MPI-IO refuses 2 GiB and more.
+/// What one call moves.
 constexpr std::int64_t kPieceBytes = std::int64_t{1} << 30;
 constexpr std::array kAllTypes{Hdf5Type::u8,  Hdf5Type::u32,    Hdf5Type::u64,  Hdf5Type::i32,
                                Hdf5Type::i64, Hdf5Type::f16,    Hdf5Type::bf16, Hdf5Type::f32,

@@ -29,6 +29,12 @@ Result check_user(Result result, const std::string& file, std::string_view what)
 Hdf5Id owned(hid_t id, const std::string& file, std::string_view what);
 Hdf5Id owned_user(hid_t id, const std::string& file, std::string_view what);
 
+/// A property list for creating objects of a kind; object times are not stored.
+Hdf5Id creation(hid_t kind);
+/// Throws UserError unless every step of `path` is a link within the file: a foreign file must not lead
+/// elsewhere. `name` is the file's.
+void require_inner_links(const Hdf5Id& file, const std::string& path, const std::string& name);
+
 /// The element type on disk and in memory.
 Hdf5Id library_type(Hdf5Type type);
 /// UTF-8 strings of `size` bytes, and of any length.

@@ -4,10 +4,12 @@
 #include <array>
 #include <cctype>
 #include <cstdlib>
+#include <set>
 
 #include "verne/base/error.hpp"
 #include "verne/comm/agree.hpp"
 #include "verne/io/json.hpp"
+#include "verne/io/packed_texts.hpp"
 
 namespace verne {
 namespace {
@@ -144,7 +146,7 @@ HfFolder::HfFolder(const fs::path& folder) : folder_(folder) {
   require_user(fs::is_directory(folder, error),
                "{}: there is no such folder; expected a Hugging Face model folder", folder.string());
   if (fs::exists(folder / kWeightsFile, error)) {
-    add_shard(folder / kWeightsFile);
+    add_shard(SafetensorsFile(folder / kWeightsFile));
     return;
   }
   const fs::path index = folder / kIndexFile;
@@ -165,7 +167,7 @@ HfFolder::HfFolder(const fs::path& folder) : folder_(folder) {
                  "incomplete or the index belongs to other files",
                  index.string(), tensor, file);
     shard_of_file.emplace(file, shards_.size());
-    add_shard(folder / file);
+    add_shard(SafetensorsFile(folder / file));
   }
   std::size_t listed = 0;
   for (const auto& [tensor, file] : weight_map) {
@@ -185,14 +187,56 @@ HfFolder::HfFolder(const fs::path& folder) : folder_(folder) {
   }
 }
 
-void HfFolder::add_shard(const fs::path& path) {
+HfFolder::HfFolder(const fs::path& folder, const HostGroup& group) {
+  std::string packed;
+  agree_after(group, [&] {
+    if (group.rank() != 0) return;
+    *this = HfFolder(folder);
+    if (group.size() > 1) packed = pack();
+  });
+  packed = group.broadcast_text(std::move(packed), 0);
+  agree_after(group, [&] {
+    if (group.rank() == 0) return;
+    folder_ = folder;
+    unpack(packed);
+  });
+}
+
+/// Every file's path, and of a shard its size and its header.
+std::string HfFolder::pack() const {
+  PackedTexts packed;
+  std::set<fs::path> shards;
+  for (const SafetensorsFile& shard : shards_) shards.insert(shard.path());
+  for (const fs::path& file : files_) {
+    packed.add(file.string());
+    packed.add(shards.contains(file) ? std::to_string(fs::file_size(file)) : "");
+    packed.add(shards.contains(file) ? read_safetensors_header(file) : "");
+  }
+  return packed.take();
+}
+
+void HfFolder::unpack(std::string_view packed) {
+  UnpackedTexts texts(packed);
+  while (!texts.at_end()) {
+    const fs::path file(texts.next());
+    const std::string bytes(texts.next());
+    const std::string_view header = texts.next();
+    if (header.empty()) {
+      files_.push_back(file);
+    } else {
+      add_shard(SafetensorsFile(file, header, std::stoll(bytes)));
+    }
+  }
+}
+
+void HfFolder::add_shard(SafetensorsFile added) {
   const std::size_t shard = shards_.size();
-  shards_.emplace_back(path);
-  files_.push_back(path);
+  files_.push_back(added.path());
+  shards_.push_back(std::move(added));
   const auto add = [&](const std::string& name) {
-    const auto [known, added] = shard_of_.emplace(name, shard);
-    require_user(added, "{}: tensor \"{}\" is in {} and in {}", folder_.string(), name,
-                 shards_[known->second].origin(), path.string());
+    const auto [known, is_new] = shard_of_.emplace(name, shard);
+    require_user(is_new, "{}: tensor \"{}\" is in {} and in {}", folder_.string(), name,
+                 shards_[known->second].origin(), shards_[shard].origin());
   };
   for (const TensorInfo& tensor : shards_[shard].tensors()) {
     add(tensor.name);
@@ -205,9 +249,17 @@ void HfFolder::add_shard(const fs::path& path) {
 }
 
 void HfFolder::read(const TensorInfo& tensor, std::int64_t offset, std::span<std::byte> to) const {
+  shard_with(tensor).read(tensor, offset, to);
+}
+
+void HfFolder::will_read_block(const TensorInfo& tensor, std::int64_t block) const {
+  shard_with(tensor).will_read_block(tensor, block);
+}
+
+const SafetensorsFile& HfFolder::shard_with(const TensorInfo& tensor) const {
   const auto shard = shard_of_.find(tensor.name);
   require(shard != shard_of_.end(), "{} has no tensor {}", origin(), tensor.name);
-  shards_[shard->second].read(tensor, offset, to);
+  return shards_[shard->second];
 }
 
 std::string HfFolder::config_text() const {

@@ -109,6 +109,10 @@ void File::read_at(std::int64_t offset, std::span<std::byte> to) const {
   }
 }
 
+void File::will_read(std::int64_t offset, std::int64_t bytes) const {
+  ::posix_fadvise(descriptor_, offset, bytes, POSIX_FADV_WILLNEED);
+}
+
 void File::write_at(std::int64_t offset, std::span<const std::byte> from) const {
   constexpr std::size_t kPiece = std::size_t{1} << 30;
   for (std::size_t done = 0; done < from.size();) {
@@ -126,12 +130,12 @@ void File::write_at(std::int64_t offset, std::span<const std::byte> from) const 
 
 void File::reserve(std::int64_t bytes) const {
   if (bytes <= 0) return;
+  // Not posix_fallocate: where the file system cannot set space aside, glibc writes a byte to every page.
   int error = 0;
   do {
-    error = ::posix_fallocate(descriptor_, 0, bytes);
+    error = ::fallocate(descriptor_, 0, 0, bytes) == 0 ? 0 : errno;
   } while (error == EINTR);
-  // A file system that cannot set space aside still takes the size.
-  if (error == EOPNOTSUPP || error == EINVAL || error == ENOSYS) {
+  if (error == EOPNOTSUPP || error == EINVAL || error == ENOSYS) {  // it still takes the size
     if (size() >= bytes) return;
     error = ::ftruncate(descriptor_, bytes) == 0 ? 0 : errno;
   }
@@ -139,6 +143,10 @@ void File::reserve(std::int64_t bytes) const {
     throw_system_error("{}: {} bytes cannot be set aside: {}", path_.string(), bytes, reason_of(error));
   }
   if (error != 0) throw_file_error("extended", path_, error);
+}
+
+void File::begin_sync(std::int64_t offset, std::int64_t bytes) const {
+  ::sync_file_range(descriptor_, offset, bytes, SYNC_FILE_RANGE_WRITE);
 }
 
 void File::sync() const {

@@ -11,6 +11,7 @@
 
 #include "verne/base/checked.hpp"
 #include "verne/base/error.hpp"
+#include "verne/io/blocks.hpp"
 #include "verne/io/json.hpp"
 
 namespace verne {
@@ -293,15 +294,22 @@ std::optional<DType> dtype_from_safetensors(std::string_view word) {
 
 // --- SafetensorsFile ---
 
-SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(File::open_read(path)) {
-  const std::int64_t file_bytes = file_.size();
+std::string read_safetensors_header(const fs::path& path) {
+  const File file = File::open_read(path);
+  const std::int64_t file_bytes = file.size();
   std::array<std::byte, kLengthBytes> prefix{};
-  const auto have = static_cast<std::size_t>(std::min(file_bytes, kLengthBytes));
-  file_.read_at(0, std::span(prefix).first(have));
-  std::string text(
-      static_cast<std::size_t>(safetensors_header_bytes(std::span(prefix).first(have), file_bytes, origin())),
-      '\0');
-  file_.read_at(0, std::as_writable_bytes(std::span(text)));
+  const auto have = std::span(prefix).first(static_cast<std::size_t>(std::min(file_bytes, kLengthBytes)));
+  file.read_at(0, have);
+  std::string text(static_cast<std::size_t>(safetensors_header_bytes(have, file_bytes, path.string())), '\0');
+  file.read_at(0, std::as_writable_bytes(std::span(text)));
+  return text;
+}
+
+SafetensorsFile::SafetensorsFile(const fs::path& path)
+    : SafetensorsFile(path, read_safetensors_header(path), File::open_read(path).size()) {}
+
+SafetensorsFile::SafetensorsFile(const fs::path& path, std::string_view text, std::int64_t file_bytes)
+    : path_(path), opened_(std::make_unique<Opened>()) {
   SafetensorsHeader header = parse_safetensors_header(text, file_bytes, origin());
   metadata_ = std::move(header.metadata);
   for (SafetensorsEntry& entry : header.entries) {
@@ -321,7 +329,18 @@ void SafetensorsFile::read(const TensorInfo& tensor, std::int64_t offset, std::s
   require(offset >= 0 && offset + static_cast<std::int64_t>(to.size()) <= tensor.bytes(),
           "{}: bytes [{}, {}) of {} bytes of {}", origin(), offset,
           offset + static_cast<std::int64_t>(to.size()), tensor.bytes(), tensor.name);
-  file_.read_at(begin->second + offset, to);
+  file().read_at(begin->second + offset, to);
+}
+
+void SafetensorsFile::will_read_block(const TensorInfo& tensor, std::int64_t block) const {
+  const auto begin = begin_.find(tensor.name);
+  require(begin != begin_.end(), "{} has no tensor {}", origin(), tensor.name);
+  file().will_read(begin->second + block * kBlockBytes, block_bytes(tensor, block));
+}
+
+const File& SafetensorsFile::file() const {
+  std::call_once(opened_->once, [&] { opened_->file = File::open_read(path_); });
+  return opened_->file;
 }
 
 // --- Writing ---

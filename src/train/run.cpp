@@ -72,16 +72,15 @@ struct Setting {
 Setting choose_setting(const TrainRequest& request) {
   const Deck& deck = request.deck;
   const HostGroup& world = request.session.world();
-  std::optional<Setting> setting;
-  agree_after(world, [&] {
-    ModelSource model = ModelSource::open(deck.model, [&](const std::string& line) {
-      if (world.rank() == 0) log_info("{}", line);
-    });
-    const DeckLayout layout = make_layout(deck, model.config(), world.rank(), world.size());
-    accumulation_steps(deck.train, layout.parallel);
-    setting = {.model = std::move(model), .layout = layout};
+  ModelSource model = ModelSource::open(deck.model, world, [&](const std::string& line) {
+    if (world.rank() == 0) log_info("{}", line);
   });
-  return std::move(*setting);
+  std::optional<DeckLayout> layout;
+  agree_after(world, [&] {
+    layout = make_layout(deck, model.config(), world.rank(), world.size());
+    accumulation_steps(deck.train, layout->parallel);
+  });
+  return {.model = std::move(model), .layout = *layout};
 }
 
 /// Fingerprints of all inputs, and the run's identity, which the weights and the tokens decide.

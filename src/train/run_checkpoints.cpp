@@ -5,6 +5,7 @@
 #include "verne/checkpoint/convert.hpp"
 #include "verne/comm/agree.hpp"
 #include "verne/host/matmul_tuning.hpp"
+#include "verne/train/engine_state.hpp"
 
 namespace verne {
 namespace {
@@ -23,10 +24,10 @@ std::string shared_path(const HostGroup& world, const std::function<std::string(
 }  // namespace
 
 RunCheckpoints::RunCheckpoints(const Run& run, Engine& engine)
-    : run_(run), engine_(engine), directory_(run.paths.checkpoints()) {}
+    : run_(run), engine_(engine), directory_(run.paths.checkpoints()), saver_(run.world) {}
 
 std::optional<fs::path> RunCheckpoints::find(const Run& run) {
-  const CheckpointDirectory directory(run.paths.checkpoints());
+  CheckpointDirectory directory(run.paths.checkpoints());
   const std::string& resume = run.deck.checkpoint.resume;
   const std::string path = shared_path(run.world, [&]() -> std::string {
     if (resume == "auto") {
@@ -43,8 +44,8 @@ std::optional<fs::path> RunCheckpoints::find(const Run& run) {
     return "";
   });
   if (path.empty()) return std::nullopt;
+  const CheckpointReader reader(path, run.world);
   agree_after(run.world, [&] {
-    const CheckpointReader reader(path);
     require_user(reader.has_optimizer(),
                  "{}: holds weights alone; a run resumes from a checkpoint with optimizer state", path);
     const auto& state = reader.state().values;
@@ -55,22 +56,14 @@ std::optional<fs::path> RunCheckpoints::find(const Run& run) {
 }
 
 RunProgress RunCheckpoints::restore(const fs::path& file) {
-  std::optional<CheckpointReader> reader;
+  const CheckpointReader reader(file, run_.world);
   RunProgress progress;
   agree_after(run_.world, [&] {
-    reader.emplace(file);
-    progress = RunProgress::from_json(reader->state().values, file);
-    if (reader->state().values.contains("matmul_choices"))
-      take_choices(engine_.runtime(), reader->state().values["matmul_choices"]);
+    progress = RunProgress::from_json(reader.state().values, file);
+    if (reader.state().values.contains("matmul_choices"))
+      take_choices(engine_.runtime(), reader.state().values["matmul_choices"]);
   });
-  const auto restore_group = [&](CheckpointGroup group, OptimizerState state) {
-    std::vector<TensorPart> parts = engine_.optimizer_parts(state, ParameterStore::Share::owned);
-    restore_parts(*reader, group, run_.world, engine_.runtime().compute(), parts);
-  };
-  restore_group(CheckpointGroup::master, OptimizerState::master);
-  restore_group(CheckpointGroup::exp_avg, OptimizerState::exp_avg);
-  restore_group(CheckpointGroup::exp_avg_sq, OptimizerState::exp_avg_sq);
-  engine_.masters_changed();
+  restore_engine(engine_, reader, run_.world);
   resumed_from_ = progress.step;
   agree_after(run_.world, [&] {
     std::error_code elsewhere;
@@ -81,9 +74,8 @@ RunProgress RunCheckpoints::restore(const fs::path& file) {
   return progress;
 }
 
-CheckpointContent RunCheckpoints::content(const RunProgress& progress) const {
-  CheckpointContent content;
-  content.model = engine_.host().weight_parts(run_.engine_options.host.dtype, ParameterStore::Share::counted);
+CheckpointContent RunCheckpoints::content(const RunProgress& progress, CheckpointKind kind) const {
+  CheckpointContent content = engine_state(engine_, kind);
   content.state.values = progress.json();
   auto& values = content.state.values;
   values["identity"] = run_.identity;
@@ -108,32 +100,35 @@ CheckpointContent RunCheckpoints::content(const RunProgress& progress) const {
 
 void RunCheckpoints::save(const RunProgress& progress, const std::function<void()>& before_publishing) {
   settle();
-  CheckpointContent all = content(progress);
-  all.master = engine_.optimizer_parts(OptimizerState::master, ParameterStore::Share::counted);
-  all.exp_avg = engine_.optimizer_parts(OptimizerState::exp_avg, ParameterStore::Share::counted);
-  all.exp_avg_sq = engine_.optimizer_parts(OptimizerState::exp_avg_sq, ParameterStore::Share::counted);
+  const CheckpointContent all = content(progress, CheckpointKind::resumable);
   agree_after(run_.world, before_publishing);
   Queue& queue = engine_.runtime().compute();
   if (run_.deck.checkpoint.async) {
-    saver_.start(directory_.file(progress.step), run_.world, queue, all);
+    saver_.start(directory_.file(progress.step), queue, all);
     saving_ = progress;
+    stages_ = 0;
     return;
   }
-  save_checkpoint(directory_.file(progress.step), run_.world, queue, all);
-  publish(progress, Holds::everything);
+  saver_.save(directory_.file(progress.step), queue, all);
+  publish(progress, CheckpointKind::resumable);
+}
+
+void RunCheckpoints::advance() {
+  if (saver_.advance(++stages_)) settle();
 }
 
 void RunCheckpoints::settle() {
   if (!saving_) return;
   saver_.finish();
-  publish(*saving_, Holds::everything);
+  publish(*saving_, CheckpointKind::resumable);
   saving_.reset();
 }
 
-void RunCheckpoints::publish(const RunProgress& progress, Holds holds) {
+void RunCheckpoints::publish(const RunProgress& progress, CheckpointKind kind) {
   agree_after(run_.world, [&] {
     if (!run_.first_rank()) return;
-    if (holds == Holds::everything) directory_.set_last(progress.step);
+    directory_.note(progress.step, kind);
+    if (kind == CheckpointKind::resumable) directory_.set_last(progress.step);
     if (!progress.best.empty() && progress.best.front().step == progress.step)
       directory_.set_best(progress.step);
     std::vector<std::int64_t> ranking;
@@ -142,7 +137,7 @@ void RunCheckpoints::publish(const RunProgress& progress, Holds holds) {
                       .keep_best = static_cast<int>(run_.deck.checkpoint.keep_best),
                       .ranking = ranking,
                       .resumed_from = resumed_from_});
-    if (holds == Holds::everything) log_info("saved {}", directory_.file(progress.step).string());
+    if (kind == CheckpointKind::resumable) log_info("saved {}", directory_.file(progress.step).string());
   });
 }
 
@@ -162,11 +157,12 @@ void RunCheckpoints::save_weights(const RunProgress& progress,
                                   const std::function<void()>& before_publishing) {
   settle();
   agree_after(run_.world, before_publishing);
-  save_checkpoint(directory_.file(progress.step), run_.world, engine_.runtime().compute(), content(progress));
-  publish(progress, Holds::weights);
+  saver_.save(directory_.file(progress.step), engine_.runtime().compute(),
+              content(progress, CheckpointKind::weights_only));
+  publish(progress, CheckpointKind::weights_only);
 }
 
-void RunCheckpoints::discard_after(const RunProgress& progress) const {
+void RunCheckpoints::discard_after(const RunProgress& progress) {
   // The links first: they never point at what is gone.
   directory_.set_last(progress.step);
   const auto best = std::find_if(progress.best.begin(), progress.best.end(), [&](const auto& ranked) {

@@ -17,12 +17,12 @@ void export_result(const Run& run) {
     const ResolvedCheckpoint chosen = resolve_checkpoint(run.paths.directory().string());
     options.checkpoint = chosen.file;
     options.output = run.paths.huggingface();
-    const CheckpointReader reader(chosen.file);
-    const auto& state = reader.state().values;
-    if (state.contains("chat_template")) options.chat_template = state["chat_template"].get<std::string>();
-    if (state.contains("end_token_id")) options.end_token_id = state["end_token_id"].get<std::int64_t>();
     options.extra_files["used_inputs.ini"] = run.request.used_inputs;
   });
+  const CheckpointReader reader(options.checkpoint, run.world);
+  const auto& state = reader.state().values;
+  if (state.contains("chat_template")) options.chat_template = state["chat_template"].get<std::string>();
+  if (state.contains("end_token_id")) options.end_token_id = state["end_token_id"].get<std::int64_t>();
   export_model(options, run.world);
   if (run.first_rank())
     log_info("{} holds the fine-tuned model of {}", options.output.string(), options.checkpoint.string());
@@ -31,9 +31,9 @@ void export_result(const Run& run) {
 bool finished(const Run& run, const std::optional<fs::path>& checkpoint) {
   if (!checkpoint) return false;
   bool ended = false;
+  const CheckpointReader reader(*checkpoint, run.world);
   agree_after(run.world, [&] {
-    const RunProgress progress =
-        RunProgress::from_json(CheckpointReader(*checkpoint).state().values, *checkpoint);
+    const RunProgress progress = RunProgress::from_json(reader.state().values, *checkpoint);
     ended = progress.step >= run.last_step ||
             (progress.ended && run.deck.early_stopping.patience > 0 &&
              progress.validations_without_improvement >= run.deck.early_stopping.patience);

@@ -84,8 +84,8 @@ void Trainer::enqueue(std::int64_t step) {
   paused_ = false;
   Signals signals{};
   stop_request_.add_to(signals);
-  if (checkpoints_.unsaved()) signals[static_cast<std::size_t>(Signal::unsaved)] = 1;
-  counts_.push_back(run_.data.train->counts(step));
+  if (checkpoints_.behind()) signals[static_cast<std::size_t>(Signal::unsaved)] = 1;
+  enqueued_.push_back({.counts = run_.data.train->counts(step), .saving = checkpoints_.saving()});
   engine_.train_step(run_.data.train->batch(step), step, learning_rate_.at(step), signals);
 }
 
@@ -104,17 +104,18 @@ void Trainer::account() {
                     tensor.empty() ? "none: the sum overflowed" : tensor));
   }
   newest_ = {.result = result,
-             .counts = std::move(counts_.front()),
+             .counts = std::move(enqueued_.front().counts),
              .seconds = std::chrono::duration<double>(now - mark_).count()};
-  counts_.pop_front();
+  const std::optional<RunCheckpoints::Saving> saving = enqueued_.front().saving;
+  enqueued_.pop_front();
   mark_ = now;
   progress_.step = result.step;
   progress_.consumed_samples += newest_->counts.rows;
   progress_.consumed_tokens += newest_->counts.real_tokens;
   if (!stop_reason_) stop_reason_ = StopRequest::reason(result.signals);
-  const bool written = result.signals[static_cast<std::size_t>(Signal::unsaved)] == 0;
-  if (const auto saving = checkpoints_.saving(); saving && written && result.step > *saving)
-    checkpoints_.settle();
+  // The signal is of the stage that was under way when the step began.
+  const bool all_did = result.signals[static_cast<std::size_t>(Signal::unsaved)] == 0;
+  if (saving && all_did && saving == checkpoints_.saving()) checkpoints_.advance();
 }
 
 bool Trainer::validates(std::int64_t step) const {

@@ -6,10 +6,12 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <functional>
 
 #include "layouts.hpp"
 #include "verne/base/error.hpp"
 #include "verne/checkpoint/directory.hpp"
+#include "verne/checkpoint/index.hpp"
 #include "verne/io/file.hpp"
 #include "verne/io/hdf5.hpp"
 
@@ -18,7 +20,6 @@ namespace {
 
 using testing::Cut;
 using ::testing::HasSubstr;
-using testing::Holds;
 using testing::make_parts;
 using testing::save_alone;
 
@@ -41,7 +42,7 @@ void flip_byte(const std::filesystem::path& path, std::int64_t at) {
 TEST(Checkpoint, DamageIsFoundAndNamed) {
   const testing::TemporaryDirectory directory;
   const auto path = directory.path() / "a.h5";
-  save_alone(path, 3, Holds::everything, 0, testing::kBigRows);
+  save_alone(path, 3, CheckpointKind::resumable, 0, testing::kBigRows);
   EXPECT_EQ(refusal(path), "accepted");
   const auto offset = [&](const std::string& name) {
     return Hdf5File::open(path).dataset(name).file_offset();
@@ -85,19 +86,91 @@ TEST(Checkpoint, WrongFilesAreRefusedInWords) {
   EXPECT_THAT(refusal(path), HasSubstr("/state has the step -1"));
 }
 
+// A file of the first program, whose files had no /index and other groups.
+TEST(Checkpoint, OlderFilesAreRead) {
+  const auto path = testing::golden_dir().parent_path() / "checkpoint" / "format_1.h5";
+  EXPECT_EQ(refusal(path), "accepted");
+  EXPECT_EQ(checkpoint_kind(path), CheckpointKind::resumable);
+  const CheckpointReader reader(path);
+  EXPECT_EQ(reader.state().step(), 6);
+  EXPECT_EQ(reader.side_files().tokenizer.at("generation_config.json"), "{}\n");
+  ASSERT_EQ(reader.frozen().size(), 1u);
+  const HostGroup alone;
+  CpuQueue queue;
+  for (const CheckpointGroup group : kAllCheckpointGroups) {
+    testing::Parts parts;
+    parts.add(queue, "model.layers.0.small.weight", 3, 5, DType::f32, DType::f32, Cut::whole, 0, 1);
+    parts.add(queue, "model.norm.weight", 1, 64, DType::f32, DType::f32, Cut::whole, 0, 1);
+    load_parts(reader.tensors(group), alone, queue, parts.parts);
+    EXPECT_EQ(parts.wrong(group == CheckpointGroup::model ? 1 : 2), 0);
+  }
+}
+
+/// Replaces /index by a changed one that hashes well.
+void change_index(const std::filesystem::path& path, const std::function<void(CheckpointIndex&)>& change) {
+  const Hdf5File file = Hdf5File::open(path);
+  const Hdf5Dataset data = file.dataset("/index");
+  std::vector<std::byte> bytes(static_cast<std::size_t>(data.bytes()));
+  data.read(0, bytes);
+  CheckpointIndex index = parse_index(bytes, "");
+  change(index);
+  File::open_write(path).write_at(data.file_offset(), encode_index(index));
+}
+
+TEST(Checkpoint, IndexIsTakenOnlyWhereItIsOfThisFile) {
+  const testing::TemporaryDirectory directory;
+  const auto path = directory.path() / "a.h5";
+  const HostGroup alone;
+  CpuQueue queue;
+  testing::Parts model, none;
+  for (const char* name : {"a", "b", "c", "d", "e", "f", "g"})
+    model.add(queue, name, 3, 5, DType::f32, DType::f32, Cut::whole, 0, 1);
+  model.fill(1);
+  const auto save = [&] {
+    CheckpointSaver(alone).save(path, queue, testing::make_content(model, none, none, none, 1));
+  };
+  const auto wrong_elements = [&] {
+    load_parts(CheckpointReader(path).tensors(CheckpointGroup::model), alone, queue, model.parts);
+    const std::int64_t wrong = model.wrong(1);
+    model.fill(1);
+    return wrong;
+  };
+  save();
+  EXPECT_EQ(refusal(path), "accepted");
+  // One that is looked at is elsewhere: HDF5 is believed.
+  change_index(path, [](CheckpointIndex& index) { index.groups[0][3].offset -= 4; });
+  EXPECT_EQ(wrong_elements(), 0);
+  // So it is where the file has another size than the index says.
+  save();
+  change_index(path, [](CheckpointIndex& index) {
+    index.groups[0][1].offset -= 4;
+    index.file_bytes += 1;
+  });
+  EXPECT_EQ(wrong_elements(), 0);
+  // One that is not looked at: blocks do not fit their checksums, and inspection says why.
+  save();
+  change_index(path, [](CheckpointIndex& index) { index.groups[0][1].offset -= 4; });
+  EXPECT_THROW(wrong_elements(), UserError);
+  EXPECT_THAT(refusal(path), HasSubstr("/index and /model differ from b on"));
+  // A damaged one is not passed over.
+  save();
+  flip_byte(path, Hdf5File::open(path).dataset("/index").file_offset() + 100);
+  EXPECT_THAT(refusal(path), HasSubstr("/index does not hash to its checksum"));
+}
+
 TEST(Checkpoint, RestoringWhatIsNotThereIsRefused) {
   const testing::TemporaryDirectory directory;
   const auto path = directory.path() / "a.h5";
-  save_alone(path, 3, Holds::weights);
+  save_alone(path, 3, CheckpointKind::weights_only);
   const HostGroup alone;
   CpuQueue queue;
   const CheckpointReader reader(path);
   testing::Parts parts;
   parts.add(queue, "model.other.weight", 3, 5, DType::f32, DType::f32, Cut::whole, 0, 1);
-  EXPECT_THROW(restore_parts(reader, CheckpointGroup::model, alone, queue, parts.parts), UserError);
+  EXPECT_THROW(load_parts(reader.tensors(CheckpointGroup::model), alone, queue, parts.parts), UserError);
   testing::Parts shaped;
   shaped.add(queue, "model.layers.0.small.weight", 5, 3, DType::f32, DType::f32, Cut::whole, 0, 1);
-  EXPECT_THROW(restore_parts(reader, CheckpointGroup::model, alone, queue, shaped.parts), UserError);
+  EXPECT_THROW(load_parts(reader.tensors(CheckpointGroup::model), alone, queue, shaped.parts), UserError);
   EXPECT_TRUE(reader.tensors(CheckpointGroup::master).tensors().empty());
 }
 
@@ -106,11 +179,13 @@ TEST(Checkpoint, FrozenTensorsAreKeptByChecksum) {
   const auto path = directory.path() / "a.h5";
   const HostGroup alone;
   CpuQueue queue;
-  testing::Parts model = make_parts(queue, DType::f32, DType::f32, Cut::whole, 0, 1, testing::kFewRows), none;
+  testing::Parts model = make_parts(queue, DType::f32, DType::f32, Cut::whole, 0, 1, testing::kFewRows,
+                                    testing::Holders::one),
+                 none;
   model.fill(0);
   CheckpointContent content = testing::make_content(model, none, none, none, 1);
   content.frozen = {{"model.frozen.weight", 0xfedcba9876543210u, "/models/base"}};
-  save_checkpoint(path, alone, queue, content);
+  CheckpointSaver(alone).save(path, queue, content);
   const CheckpointReader reader(path);
   ASSERT_EQ(reader.frozen().size(), 1u);
   EXPECT_EQ(reader.frozen()[0].checksum, 0xfedcba9876543210u);
@@ -121,16 +196,17 @@ TEST(Checkpoint, KilledSaveLeavesTheLastWholeCheckpoint) {
   const testing::TemporaryDirectory folder;
   const CheckpointDirectory directory(folder.path());
   directory.prepare();
-  save_alone(directory.file(5), 5, Holds::everything);
+  save_alone(directory.file(5), 5, CheckpointKind::resumable);
   directory.set_last(5);
   const pid_t child = ::fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
     const HostGroup alone;
     CpuQueue queue;
-    testing::Parts model = make_parts(queue, DType::f32, DType::f32, Cut::whole, 0, 1, testing::kBigRows);
-    AsyncSaver saver;
-    saver.start(directory.file(10), alone, queue, testing::make_content(model, model, model, model, 10));
+    testing::Parts model =
+        make_parts(queue, DType::f32, DType::f32, Cut::whole, 0, 1, testing::kBigRows, testing::Holders::one);
+    CheckpointSaver saver(alone);
+    saver.start(directory.file(10), queue, testing::make_content(model, model, model, model, 10));
     ::kill(::getpid(), SIGKILL);
   }
   int status = 0;
@@ -152,7 +228,7 @@ TEST(Checkpoint, Bf16OpensInH5pyAsFloat32) {
   if (std::system("python3 -c 'import h5py' 2>/dev/null") != 0) GTEST_SKIP() << "python3 has no h5py";
   const testing::TemporaryDirectory directory;
   const auto path = directory.path() / "a.h5";
-  save_alone(path, 3, Holds::everything);
+  save_alone(path, 3, CheckpointKind::resumable);
   const std::string command =
       "python3 -c \"import h5py, json; f = h5py.File('" + path.string() +
       "'); x = f['model/model.layers.0.small.weight'][:]; assert x.dtype == 'float32'; assert x.shape "

@@ -9,6 +9,7 @@
 #include "verne/base/error.hpp"
 #include "verne/checkpoint/convert.hpp"
 #include "verne/checkpoint/inspect.hpp"
+#include "verne/checkpoint/reader.hpp"
 #include "verne/io/hf_folder.hpp"
 
 namespace verne {

@@ -12,7 +12,6 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using testing::Holds;
 using testing::save_alone;
 
 TEST(CheckpointDirectory, Names) {
@@ -31,12 +30,14 @@ class RunDirectory : public ::testing::Test {
  protected:
   RunDirectory() : run(folder.path() / "run"), directory(run / "checkpoints") {
     directory.prepare();
-    for (const std::int64_t step : {5, 15, 20}) save_alone(directory.file(step), step, Holds::everything);
-    for (const std::int64_t step : {8, 10, 12}) save_alone(directory.file(step), step, Holds::weights);
+    for (const std::int64_t step : {5, 15, 20})
+      save_alone(directory.file(step), step, CheckpointKind::resumable);
+    for (const std::int64_t step : {8, 10, 12})
+      save_alone(directory.file(step), step, CheckpointKind::weights_only);
     directory.set_last(20);
     directory.set_best(10);
   }
-  std::vector<std::int64_t> steps() const {
+  std::vector<std::int64_t> steps() {
     std::vector<std::int64_t> found;
     for (const auto& entry : directory.whole()) found.push_back(entry.step);
     return found;
@@ -52,7 +53,7 @@ TEST_F(RunDirectory, FindsWholeOnes) {
   EXPECT_EQ(directory.newest_resumable()->step, 20);
   fs::resize_file(directory.file(20), 1000);
   EXPECT_EQ(directory.newest_resumable()->step, 15);
-  EXPECT_THAT(steps(), ElementsAre(5, 8, 10, 12, 15));
+  EXPECT_EQ(CheckpointDirectory(directory.path()).whole().back().step, 15);
   EXPECT_EQ(directory.best(), 10);
   EXPECT_EQ(fs::read_symlink(directory.path() / "best"), "step_00000010.h5");
   EXPECT_THROW(directory.set_best(99), InternalError);
@@ -65,6 +66,19 @@ TEST_F(RunDirectory, PrunesBeyondTheCounts) {
   EXPECT_THAT(directory.prune({.keep = 2, .keep_best = 2, .ranking = {10, 8, 12}, .resumed_from = {}}),
               ElementsAre(5, 12));
   EXPECT_THAT(steps(), ElementsAre(8, 10, 15, 20));
+}
+
+// A run looks into none of the files that it saved itself.
+TEST_F(RunDirectory, WhatWasNotedIsNotOpened) {
+  const std::int64_t saved = 30;
+  testing::write_text(directory.file(saved), "not even HDF5");
+  EXPECT_THAT(steps(), ElementsAre(5, 8, 10, 12, 15, 20));
+  directory.note(saved, CheckpointKind::resumable);
+  EXPECT_THAT(steps(), ElementsAre(5, 8, 10, 12, 15, 20, saved));
+  EXPECT_THAT(directory.prune({.keep = 2, .keep_best = 3, .ranking = {10, 8, 12}, .resumed_from = {}}),
+              ElementsAre(5, 15));
+  fs::remove(directory.file(saved));
+  EXPECT_THAT(steps(), ElementsAre(8, 10, 12, 20));
 }
 
 TEST_F(RunDirectory, NeverPrunesLastBestOrTheOneResumedFrom) {

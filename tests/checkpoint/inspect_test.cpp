@@ -14,7 +14,6 @@ namespace verne {
 namespace {
 
 using ::testing::HasSubstr;
-using testing::Holds;
 using testing::save_alone;
 
 std::string shown(const std::filesystem::path& path, InspectVerify verify) {
@@ -26,7 +25,7 @@ std::string shown(const std::filesystem::path& path, InspectVerify verify) {
 TEST(Inspect, ShowsAndVerifiesACheckpoint) {
   const testing::TemporaryDirectory directory;
   const auto path = directory.path() / "a.h5";
-  save_alone(path, 3, Holds::everything);
+  save_alone(path, 3, CheckpointKind::resumable);
   const std::string text = shown(path, InspectVerify::yes);
   EXPECT_THAT(text, HasSubstr("step 3, resumable"));
   EXPECT_THAT(text, HasSubstr("/model: 3 tensors, 76299 elements, 152.6 kB"));
@@ -38,8 +37,8 @@ TEST(Inspect, ShowsAndVerifiesACheckpoint) {
 TEST(Inspect, ComparesCheckpoints) {
   const testing::TemporaryDirectory directory;
   const auto a = directory.path() / "a.h5", b = directory.path() / "b.h5";
-  save_alone(a, 3, Holds::everything);
-  save_alone(b, 4, Holds::everything, 1);
+  save_alone(a, 3, CheckpointKind::resumable);
+  save_alone(b, 4, CheckpointKind::resumable, 1);
   std::ostringstream same, other;
   EXPECT_EQ(inspect_compare(a, a, same), Comparison::equal);
   EXPECT_THAT(same.str(), HasSubstr("/model: 3 of 3 tensors equal"));

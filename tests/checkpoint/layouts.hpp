@@ -6,12 +6,17 @@
 
 #include "testing.hpp"
 #include "verne/checkpoint/checkpoint.hpp"
+#include "verne/checkpoint/reader.hpp"
+#include "verne/io/load.hpp"
 #include "verne/tensor/cpu_queue.hpp"
 
 namespace verne::testing {
 
 /// How a rank's part of a tensor is cut out.
 enum class Cut { rows, columns, flat, whole };
+
+/// Who has what is not cut: everybody, who wants it, or the last rank, who owns it.
+enum class Holders { all, one };
 
 /// Element i of tensor `seed`; bf16 holds it exactly.
 inline float value_at(int seed, std::int64_t i) {
@@ -25,7 +30,7 @@ struct Parts {
 
   /// Rank `rank` of `size` holds its share of [rows, columns] as `local`, stored as `stored`.
   void add(Queue& queue, const std::string& name, std::int64_t rows, std::int64_t columns, DType stored,
-           DType local, Cut cut, int rank, int size) {
+           DType local, Cut cut, int rank, int size, Holders holders = Holders::all) {
     const std::int64_t begin_row = rows * rank / size, end_row = rows * (rank + 1) / size;
     const std::int64_t begin_column = columns * rank / size, end_column = columns * (rank + 1) / size;
     const std::int64_t begin = rows * columns * rank / size, end = rows * columns * (rank + 1) / size;
@@ -48,6 +53,7 @@ struct Parts {
         runs = {.length = rows * columns};
         break;
     }
+    if (cut == Cut::whole && holders == Holders::one && rank != size - 1) runs.length = 0;
     const std::int64_t count = runs.length * runs.count;
     buffers.emplace_back(queue, local, Shape{std::max<std::int64_t>(count, 1)}, MemoryKind::weights);
     parts.push_back({name, stored, Shape{rows, columns}, buffers.back().tensor(), {}});
@@ -101,18 +107,27 @@ inline constexpr std::int64_t kFewRows = 37;
 
 /// Three tensors: one of `big_rows` rows, one with fewer rows than ranks, one bias-like.
 inline Parts make_parts(Queue& queue, DType stored, DType local, Cut cut, int rank, int size,
-                        std::int64_t big_rows) {
+                        std::int64_t big_rows, Holders holders) {
   Parts parts;
-  parts.add(queue, "model.big.weight", big_rows, kBigColumns, stored, local, cut, rank, size);
-  parts.add(queue, "model.layers.0.small.weight", 3, 5, stored, local, cut, rank, size);
-  parts.add(queue, "model.norm.weight", 1, 64, stored, local, cut == Cut::flat ? Cut::flat : Cut::whole, rank,
-            size);
+  const auto add = [&](const char* name, std::int64_t rows, std::int64_t columns, Cut own_cut) {
+    parts.add(queue, name, rows, columns, stored, local, own_cut, rank, size, holders);
+  };
+  add("model.big.weight", big_rows, kBigColumns, cut);
+  add("model.layers.0.small.weight", 3, 5, cut);
+  add("model.norm.weight", 1, 64, cut == Cut::flat ? Cut::flat : Cut::whole);
   return parts;
+}
+
+inline GroupContent group_of(const Parts& parts) {
+  GroupContent group{{}, parts.parts};
+  for (const TensorPart& part : parts.parts) group.tensors.push_back({part.name, part.dtype, part.shape});
+  return group;
 }
 
 inline CheckpointContent make_content(const Parts& model, const Parts& master, const Parts& exp_avg,
                                       const Parts& exp_avg_sq, std::int64_t step) {
-  CheckpointContent content{model.parts, master.parts, exp_avg.parts, exp_avg_sq.parts, {}, {}, {}};
+  CheckpointContent content{
+      group_of(model), group_of(master), group_of(exp_avg), group_of(exp_avg_sq), {}, {}, {}};
   content.state.values = {{"step", step}, {"consumed_samples", step * 8}, {"layout", "tensor=2"}};
   content.side_files = {"{\"model_type\": \"llama\"}\n",
                         {{"tokenizer.json", "{}"}, {"generation_config.json", "{}\n"}}};
@@ -120,18 +135,18 @@ inline CheckpointContent make_content(const Parts& model, const Parts& master, c
 }
 
 /// A checkpoint of one process: bf16 weights, and float32 optimizer state where asked for.
-enum class Holds { weights, everything };
-inline void save_alone(const std::filesystem::path& path, std::int64_t step, Holds holds, int seed = 0,
-                       std::int64_t big_rows = kFewRows) {
+inline void save_alone(const std::filesystem::path& path, std::int64_t step, CheckpointKind kind,
+                       int seed = 0, std::int64_t big_rows = kFewRows) {
   const HostGroup alone;
   CpuQueue queue;
-  Parts model = make_parts(queue, DType::bf16, DType::bf16, Cut::whole, 0, 1, big_rows), none;
-  model.fill(seed);
-  if (holds == Holds::weights)
-    return save_checkpoint(path, alone, queue, make_content(model, none, none, none, step));
-  Parts optimizer = make_parts(queue, DType::f32, DType::f32, Cut::whole, 0, 1, big_rows);
-  optimizer.fill(seed);
-  save_checkpoint(path, alone, queue, make_content(model, optimizer, optimizer, optimizer, step));
+  const auto whole = [&](DType type) {
+    Parts parts = make_parts(queue, type, type, Cut::whole, 0, 1, big_rows, Holders::one);
+    parts.fill(seed);
+    return parts;
+  };
+  const Parts model = whole(DType::bf16);
+  const Parts optimizer = kind == CheckpointKind::resumable ? whole(DType::f32) : Parts();
+  CheckpointSaver(alone).save(path, queue, make_content(model, optimizer, optimizer, optimizer, step));
 }
 
 }  // namespace verne::testing

@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
+#include <functional>
 #include <numeric>
 
 #include "testing.hpp"
@@ -129,6 +131,76 @@ TEST(Hdf5, EqualContentIsEqualBytes) {
     bytes[i] = testing::read_text(path);
   }
   EXPECT_TRUE(bytes[0] == bytes[1]);
+}
+
+TEST(Hdf5, TensorsOfAGroupAtOnce) {
+  const testing::TemporaryDirectory directory;
+  const auto path = directory.path() / "tensors.h5";
+  std::vector<TensorInfo> tensors{{"b", DType::bf16, {3, 70'000}},
+                                  {"a", DType::f32, {}},
+                                  {"nothing", DType::f16, {0, 4}},
+                                  {"d", DType::f8_e4m3, {2, 3, 4, 5}}};
+  for (int i = 0; i < 3000; ++i) tensors.push_back({fmt::format("many.{}", i), DType::f64, {i % 7 + 1}});
+  SparseImage image;
+  std::vector<std::int64_t> offsets;
+  std::int64_t text_at = 0;
+  {
+    Hdf5File file = Hdf5File::create_in_memory(image, "tensors.h5");
+    offsets = file.create_tensors("/outer/group", tensors);
+    text_at = file.create_text("/text", 100);
+    EXPECT_THROW(file.create_tensors("/slash", std::vector<TensorInfo>{{"a/b", DType::f32, {1}}}),
+                 InternalError);
+    file.close();
+  }
+  const std::string padded = "padded";
+  image.write(text_at, std::as_bytes(std::span(padded)));
+  const float value = 2.5f;
+  image.write(offsets[1], std::as_bytes(std::span(&value, 1)));
+  {
+    const File file = File::create(path);
+    file.reserve(image.size());
+    image.write_to(file);
+  }
+  const Hdf5File file = Hdf5File::open(path);
+  EXPECT_EQ(file.read_text("/text"), "padded");
+  EXPECT_EQ(file.count("/outer/group"), 3004);
+  EXPECT_EQ(file.count("/none"), 0);
+  float read = 0;
+  file.dataset("/outer/group/a").read(0, std::as_writable_bytes(std::span(&read, 1)));
+  EXPECT_EQ(read, 2.5f);
+  const std::vector<StoredTensor> found = file.tensors("/outer/group");
+  ASSERT_EQ(found.size(), tensors.size());
+  for (std::size_t i = 1; i < found.size(); ++i) EXPECT_LT(found[i - 1].info.name, found[i].info.name);
+  for (const StoredTensor& stored : found) {
+    const auto given = std::find_if(tensors.begin(), tensors.end(),
+                                    [&](const TensorInfo& info) { return info.name == stored.info.name; });
+    ASSERT_NE(given, tensors.end());
+    EXPECT_EQ(stored.info.dtype, given->dtype) << stored.info.name;
+    EXPECT_EQ(stored.info.shape, given->shape) << stored.info.name;
+    EXPECT_EQ(stored.offset, offsets[static_cast<std::size_t>(given - tensors.begin())]) << stored.info.name;
+    EXPECT_EQ(stored.offset == 0, stored.info.name == "nothing");
+  }
+  EXPECT_TRUE(file.tensors("/none").empty());
+  EXPECT_EQ(found[1].offset % 4096, 0) << "large ones are aligned";
+}
+
+TEST(Hdf5, WhatNoTensorIsIsRefused) {
+  const testing::TemporaryDirectory directory;
+  const auto path = directory.path() / "odd.h5";
+  const auto refusal = [&](const std::function<void(Hdf5File&)>& fill) {
+    Hdf5File file = Hdf5File::create(path);
+    file.create_group("/g");
+    fill(file);
+    file.close();
+    return message_of<UserError>([&] { Hdf5File::open(path).tensors("/g"); });
+  };
+  const std::vector<std::int64_t> five{1, 1, 1, 1, 1}, one{1};
+  EXPECT_THAT(refusal([&](Hdf5File& file) { file.create_dataset("/g/x", Hdf5Type::f32, five); }),
+              HasSubstr("/g/x has 5 dimensions"));
+  EXPECT_THAT(refusal([&](Hdf5File& file) { file.create_dataset("/g/x", Hdf5Type::u64, one); }),
+              HasSubstr("/g/x has an element type that no tensor has"));
+  EXPECT_THAT(refusal([&](Hdf5File& file) { file.create_group("/g/x"); }),
+              HasSubstr("cannot open dataset x"));
 }
 
 TEST(Hdf5, ForeignFilesAreRefusedInWords) {

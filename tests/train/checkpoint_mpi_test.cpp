@@ -4,7 +4,7 @@
 
 #include "small_engine.hpp"
 #include "testing.hpp"
-#include "verne/checkpoint/checkpoint.hpp"
+#include "verne/train/engine_state.hpp"
 
 namespace verne {
 namespace {
@@ -12,8 +12,6 @@ namespace {
 using testing::Row;
 using testing::SmallEngine;
 using testing::SmallLayout;
-
-using Share = ParameterStore::Share;
 
 constexpr std::int64_t kLength = 15;
 
@@ -31,27 +29,16 @@ class Resume : public ::testing::Test {
                              kLength, engine.host().config().vocab_size);
     return engine.step(engine.batch(rows), number, 3e-3);
   }
-  void save(SmallEngine& engine, const std::filesystem::path& path, DType dtype) {
-    CheckpointContent content;
-    content.model = engine.host().weight_parts(dtype, Share::counted);
-    content.master = engine->optimizer_parts(OptimizerState::master, Share::counted);
-    content.exp_avg = engine->optimizer_parts(OptimizerState::exp_avg, Share::counted);
-    content.exp_avg_sq = engine->optimizer_parts(OptimizerState::exp_avg_sq, Share::counted);
+  void save(SmallEngine& engine, const std::filesystem::path& path) {
+    CheckpointContent content = engine_state(engine.engine(), CheckpointKind::resumable);
     content.state.values["step"] = 5;
     content.side_files.config = "{}";
-    save_checkpoint(path, world, engine.runtime().compute(), content);
+    CheckpointSaver(world).save(path, engine.runtime().compute(), content);
     world.barrier();
   }
   void restore(SmallEngine& engine, const std::filesystem::path& path) {
-    const CheckpointReader reader(path);
-    const auto group = [&](CheckpointGroup from, OptimizerState state) {
-      std::vector<TensorPart> parts = engine->optimizer_parts(state, Share::owned);
-      restore_parts(reader, from, world, engine.runtime().compute(), parts);
-    };
-    group(CheckpointGroup::master, OptimizerState::master);
-    group(CheckpointGroup::exp_avg, OptimizerState::exp_avg);
-    group(CheckpointGroup::exp_avg_sq, OptimizerState::exp_avg_sq);
-    engine->masters_changed();
+    engine->initialize_random(99);  // nothing of it may remain
+    restore_engine(engine.engine(), CheckpointReader(path, world), world);
   }
   /// Layouts of all ranks with eight rows a step.
   std::vector<SmallLayout> layouts(const ModelConfig& config, std::int64_t micro_batch) const {
@@ -80,7 +67,7 @@ TEST_F(Resume, SameLayoutRepeatsEveryBit) {
       const auto path = folder / "same.h5";
       SmallEngine straight(world, config, layout, kLength);
       for (std::int64_t i = 1; i <= 5; ++i) step(straight, i);
-      save(straight, path, dtype);
+      save(straight, path);
       SmallEngine resumed(world, config, layout, kLength);
       restore(resumed, path);
       EXPECT_EQ(resumed.weights(), straight.weights());
@@ -115,7 +102,7 @@ TEST_F(Resume, AnotherLayoutFollowsTheSameLosses) {
       const double reference = expected[static_cast<std::size_t>(done)];
       EXPECT_NEAR(step(engine, done + 1).loss, reference, 1e-5 * reference) << "step " << done + 1;
     }
-    save(engine, path, DType::f32);
+    save(engine, path);
   }
 }
 

@@ -5,7 +5,9 @@
 #include <mpi.h>
 
 #include "small_engine.hpp"
+#include "testing.hpp"
 #include "verne/nn/model_tensors.hpp"
+#include "verne/train/engine_state.hpp"
 
 namespace verne {
 namespace {
@@ -101,6 +103,39 @@ TEST_F(Frozen, WeightsAreNeverChangedAndHaveNoState) {
   }
 }
 
+/// A checkpoint has no state of frozen tensors, and brings their weights back.
+TEST_F(Frozen, ComesBackFromACheckpoint) {
+  std::optional<testing::TemporaryDirectory> directory;
+  if (world.rank() == 0) directory.emplace();
+  const std::filesystem::path path =
+      std::filesystem::path(world.broadcast_text(directory ? directory->path().string() : "", 0)) /
+      "saved.h5";
+  const ModelConfig config = config_of("qwen3");
+  for (SmallLayout layout : layouts(config)) {
+    layout.dtype = DType::bf16;
+    layout.trains = trains;
+    SCOPED_TRACE(layout.text());
+    SmallEngine straight(world, config, layout, kLength);
+    for (std::int64_t step = 1; step <= 2; ++step) straight.step(batch(straight, step), step, 1e-2);
+    CheckpointContent content = engine_state(straight.engine(), CheckpointKind::resumable);
+    content.side_files.config = "{}";
+    CheckpointSaver(world).save(path, straight.runtime().compute(), content);
+    world.barrier();
+    SmallEngine resumed(world, config, layout, kLength);
+    resumed->initialize_random(99);
+    const CheckpointReader reader(path, world);
+    for (const TensorInfo& tensor : reader.tensors(CheckpointGroup::exp_avg).tensors())
+      EXPECT_TRUE(trains(tensor.name)) << tensor.name;
+    restore_engine(resumed.engine(), reader, world);
+    EXPECT_EQ(resumed.weights(), straight.weights());
+    const StepResult expected = straight.step(batch(straight, 3), 3, 1e-2),
+                     found = resumed.step(batch(resumed, 3), 3, 1e-2);
+    EXPECT_EQ(found.loss, expected.loss);
+    EXPECT_EQ(resumed.weights(), straight.weights());
+  }
+  world.barrier();
+}
+
 /// Memory: gradients and optimizer state of what trains alone, and less kept for backward.
 TEST_F(Frozen, CostsItsWeightsAlone) {
   const ModelConfig config = config_of("llama");
@@ -124,7 +159,7 @@ TEST_F(Frozen, CostsItsWeightsAlone) {
   EXPECT_EQ(peak(MemoryKind::weights), weights);
   EXPECT_GE(peak(MemoryKind::gradients), 4 * trained);
   EXPECT_LT(peak(MemoryKind::gradients), 4 * (trained + 64 * tensors));  // begin at multiples of 64
-  EXPECT_LT(peak(MemoryKind::optimizer), 9 * trained);  // float32: two moments, and a table
+  EXPECT_LT(peak(MemoryKind::optimizer), 9 * trained);                   // float32: two moments, and a table
   EXPECT_LT(peak(MemoryKind::activations), activations);
 }
 

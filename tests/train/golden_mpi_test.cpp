@@ -141,8 +141,7 @@ class Case {
         .optimizer = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip_grad = 0}};
     const Machine machine =
         choose_machine(setting.device == DeviceKind::cuda ? Device::cuda : Device::cpu, session(), 1);
-    runtime_.emplace(
-        make_runtime(world(), layout_, config_, machine, Determinism::deterministic, nullptr));
+    runtime_.emplace(make_runtime(world(), layout_, config_, machine, Determinism::deterministic, nullptr));
     engine_.emplace(config_, *runtime_, options, Engine::plan(config_, layout_, options).arenas);
     load_parts(folder_, world(), runtime_->compute(), engine_->host().loadable_parts(DType::f32));
     engine_->host().weights_loaded();

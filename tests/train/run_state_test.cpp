@@ -24,7 +24,8 @@ class RunState : public ::testing::Test {
   }
   Json identity(const Deck& of, const std::vector<InputFingerprint>& inputs,
                 const std::vector<InputFingerprint>& weights = {}) const {
-    return run_identity(of, ModelSource::open(of.model, [](const std::string&) {}), weights, inputs);
+    return run_identity(of, ModelSource::open(of.model, HostGroup(), [](const std::string&) {}), weights,
+                        inputs);
   }
   Json identity(const Deck& of) const { return identity(of, {{.path = "here/a.h5", .sha256 = "aa"}}); }
   /// What is said of two decks' difference.

@@ -1,10 +1,13 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "verne/checkpoint/reader.hpp"
 
 namespace verne {
 
@@ -30,11 +33,14 @@ class CheckpointDirectory {
   struct Entry {
     std::int64_t step = 0;
     std::filesystem::path file;
-    bool resumable = false;  ///< has optimizer state
+    CheckpointKind kind = CheckpointKind::weights_only;
   };
-  /// Whole checkpoints by step. Those that do not open are left out with a warning.
-  std::vector<Entry> whole() const;
-  /// The newest resumable one. Cheaper than `whole`: opens from the newest down.
+  /// What this process saved there, and so need not look into again.
+  void note(std::int64_t step, CheckpointKind kind) { known_[step] = kind; }
+  /// Checkpoints by step; the roots of those that are not known yet are looked at. Those that do not open are
+  /// left out with a warning.
+  std::vector<Entry> whole();
+  /// The newest resumable one whose structure is whole.
   std::optional<Entry> newest_resumable() const;
 
   /// Points `last` or `best` at a step's file, which must be there.
@@ -52,12 +58,13 @@ class CheckpointDirectory {
   };
   /// Removes checkpoints beyond the counts, never what `last` or `best` point at nor the one resumed from.
   /// Steps removed, ascending.
-  std::vector<std::int64_t> prune(const Retention& retention) const;
+  std::vector<std::int64_t> prune(const Retention& retention);
 
  private:
   void link(const std::string& name, std::int64_t step) const;
   std::optional<std::int64_t> linked(const std::string& name) const;
   std::filesystem::path path_;
+  std::map<std::int64_t, CheckpointKind> known_;  ///< by step
 };
 
 /// A checkpoint that a user named: a checkpoint file, `RUN@best`, `RUN@last`, `RUN@STEP`, or a run's folder

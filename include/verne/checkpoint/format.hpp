@@ -3,11 +3,12 @@
 #include <cstdint>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "verne/io/redistribute.hpp"
+#include "verne/io/blocks.hpp"
 
 namespace verne {
 
@@ -15,12 +16,15 @@ namespace verne {
 //   /model/<name>                                    as the tensor's dtype says
 //   /optimizer/{master,exp_avg,exp_avg_sq}/<name>    trainable tensors; absent in weights-only checkpoints
 //   /checksums/model, /checksums/optimizer/<group>   u64: XXH3 of each block of kBlockBytes of each tensor's
-//   row-major
-//                                                    bytes, tensors in byte order of their names
+//                                                    row-major bytes, tensors in byte order of their names
 //   /checksums/digest                                u64 [1]: XXH3 of all checksums, groups in the order
-//   given above /state, /config, /frozen                         JSON texts; /frozen only where there are
-//   frozen tensors /tokenizer/<file>                                u8
-// and the attributes of "/": format ("verne checkpoint"), format_version.
+//                                                    given above
+//   /index                                           u8: all tensors and where they begin (index.hpp), so
+//                                                    that opening does not look into every dataset
+//   /state, /config, /frozen                         JSON texts; /frozen only where there are frozen tensors
+//   /tokenizer/<file>                                u8
+// and the attributes of "/": format ("verne checkpoint"), format_version. Files without /index are of this
+// version too.
 
 inline constexpr std::int64_t kCheckpointFormatVersion = 1;
 
@@ -58,14 +62,34 @@ inline constexpr std::array kAllCheckpointGroups{CheckpointGroup::model, Checkpo
 std::string checksums_path_of(CheckpointGroup group);
 inline constexpr std::string_view kCheckpointFormat = "verne checkpoint";
 
-/// The tensors of one group as a file orders them, and the place of each one's checksums among the group's.
-struct ChecksumIndex {
-  /// Sorts `tensors` by name.
-  explicit ChecksumIndex(std::vector<TensorInfo> tensors);
-  std::vector<TensorInfo> tensors;
-  std::map<std::string, std::size_t, std::less<>> position;  ///< of a name in `tensors`
-  std::vector<std::int64_t> first;                           ///< checksum of a tensor's first block
-  std::int64_t blocks = 0;
+/// Something of each group.
+template <class Item>
+using ByGroup = std::array<Item, kCheckpointGroups>;
+inline std::size_t index_of(CheckpointGroup group) {
+  return static_cast<std::size_t>(group);
+}
+
+/// All tensors of a file in its order: by group, within one in byte order of their names.
+class FileTensors {
+ public:
+  /// Sorts each group. InternalError where a name stands twice in one.
+  explicit FileTensors(ByGroup<std::vector<TensorInfo>> groups);
+
+  /// Tensors and blocks of all groups, counted through.
+  const BlockIndex& index() const { return index_; }
+  std::span<const TensorInfo> tensors(CheckpointGroup group) const;
+  /// A group's first tensor in the index.
+  std::size_t first(CheckpointGroup group) const { return first_[index_of(group)]; }
+  /// Blocks [first, last) of a group.
+  struct Blocks {
+    std::int64_t first, last;
+    std::int64_t count() const { return last - first; }
+  };
+  Blocks blocks(CheckpointGroup group) const;
+
+ private:
+  std::array<std::size_t, kCheckpointGroups + 1> first_{};
+  BlockIndex index_;
 };
 
 }  // namespace verne

@@ -1,23 +1,23 @@
 #pragma once
-#include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <span>
 #include <vector>
 
 #include "verne/checkpoint/format.hpp"
 #include "verne/comm/host_group.hpp"
 #include "verne/io/tensor_part.hpp"
-#include "verne/tensor/queue.hpp"
 
 namespace verne {
 
 /// Opens a checkpoint and verifies its structure: format version, every tensor's storage within the file, a
-/// checksum for every block. Tensor data is read with pread. Throws UserError naming the file and what is
-/// wrong with it.
+/// checksum for every block. UserError naming the file and what is wrong with it. Tensors are read with
+/// pread; load_parts (verne/io/load.hpp) restores them, whatever layout wrote them.
 class CheckpointReader {
  public:
   explicit CheckpointReader(const std::filesystem::path& path);
+  /// Collective: rank 0 opens the file with HDF5 and tells the others what is in it. All throw where one
+  /// fails.
+  CheckpointReader(const std::filesystem::path& path, const HostGroup& group);
   ~CheckpointReader();
   CheckpointReader(CheckpointReader&&) noexcept;
 
@@ -29,29 +29,23 @@ class CheckpointReader {
   std::uint64_t digest() const;
 
   /// The tensors of a group, in byte order of their names; no tensors where the checkpoint lacks the group.
+  /// `read_block` verifies what it reads: UserError naming file, tensor and block where a checksum differs.
   /// Lives as long as the reader.
   const TensorSource& tensors(CheckpointGroup group) const;
-  /// One checksum a block.
-  std::span<const std::uint64_t> checksums(CheckpointGroup group, const TensorInfo& tensor) const;
-
-  /// Reads one block of kBlockBytes (the last may be shorter) and verifies it. Throws UserError naming file,
-  /// tensor and block where the checksum differs.
-  void read_block(CheckpointGroup group, const TensorInfo& tensor, std::int64_t block,
-                  std::span<std::byte> to) const;
 
  private:
   struct State;
   std::unique_ptr<State> state_;
 };
 
-/// Collective. Fills the ranks' parts from a group of a checkpoint, whatever layout wrote it: each block is
-/// read and verified once, then sent to the ranks that hold some of it. Every part's name and shape must be
-/// in the group (UserError otherwise); dtypes are converted.
-void restore_parts(const CheckpointReader& reader, CheckpointGroup from, const HostGroup& group, Queue& queue,
-                   std::vector<TensorPart>& parts);
-
-/// Reads and verifies every block of every group. Throws UserError at the first that is wrong. Local.
+/// Reads and verifies every block of every group, and that /index says what HDF5 does. Throws UserError at
+/// the first that is wrong. Local.
 void verify_checkpoint(const CheckpointReader& reader);
+
+/// What a checkpoint holds, from the root of its file alone: cheap however many tensors there are. UserError
+/// where the file is no whole checkpoint.
+enum class CheckpointKind { resumable, weights_only };
+CheckpointKind checkpoint_kind(const std::filesystem::path& path);
 
 /// True where the file is a Verne checkpoint, by its `format` attribute.
 bool is_checkpoint(const std::filesystem::path& path);

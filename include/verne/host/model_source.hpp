@@ -21,9 +21,9 @@ namespace verne {
 /// and shape.
 class ModelSource {
  public:
-  /// Throws UserError. `announce` takes one line where the choice is not obvious (a run's best or last
-  /// checkpoint).
-  static ModelSource open(const ModelSection& section,
+  /// Collective; throws UserError on every rank. `announce` takes one line where the choice is not obvious (a
+  /// run's best or last checkpoint).
+  static ModelSource open(const ModelSection& section, const HostGroup& group,
                           const std::function<void(const std::string&)>& announce);
 
   const ModelConfig& config() const { return config_; }
@@ -45,8 +45,13 @@ class ModelSource {
   void grow_vocabulary(std::int64_t vocab_size);
 
  private:
+  /// What the section names, before it is opened: neither a folder nor a checkpoint where weights are random.
+  struct Named {
+    std::optional<std::filesystem::path> folder, checkpoint;
+  };
+  Named resolve(const ModelSection& section, const std::function<void(const std::string&)>& announce);
   void open_folder(const std::filesystem::path& folder);
-  void open_checkpoint(const std::filesystem::path& file);
+  void open_checkpoint(const std::filesystem::path& file, const HostGroup& group);
   void open_config(const std::filesystem::path& file);
 
   ModelConfig config_;

@@ -8,7 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "verne/comm/host_group.hpp"
+#include "verne/io/sparse_image.hpp"
+#include "verne/io/tensor_part.hpp"
 #include "verne/tensor/tensor.hpp"
 
 namespace verne {
@@ -53,8 +54,7 @@ class Hdf5Dataset {
   /// layout).
   std::int64_t file_offset() const;
 
-  /// Elements [first, first + count) in row-major order, as bytes; independent of other ranks, in pieces
-  /// under 2 GiB.
+  /// Elements [first, first + count) in row-major order, as bytes.
   void write(std::int64_t first, std::span<const std::byte> data) const;
   void read(std::int64_t first, std::span<std::byte> data) const;
 
@@ -85,18 +85,23 @@ class Hdf5Strings {
   std::int64_t count_ = 0;
 };
 
+/// A tensor and where its bytes begin in a file.
+struct StoredTensor {
+  TensorInfo info;
+  std::int64_t offset = 0;  ///< 0 where it has no elements
+};
+
 class Hdf5File {
  public:
-  /// Creates (replaces) `file`; this process alone, POSIX driver. Object times are not stored: equal content,
+  /// Creates (replaces) `file`. Object times are not stored: equal content,
   /// equal bytes. First makes sure that the disk has room for `expected_bytes`. What is not closed by `close`
   /// is abandoned.
   static Hdf5File create(const std::filesystem::path& file, std::int64_t expected_bytes = 0);
-  /// Opens for reading, POSIX driver. Throws UserError where it is missing, truncated or not HDF5.
+  /// Creates a file in `image`, which must outlive it: what is written there, and the size that the file will
+  /// have. Groups may hold any number of objects. `name` is for messages.
+  static Hdf5File create_in_memory(SparseImage& image, std::string_view name);
+  /// Opens for reading. Throws UserError where it is missing, truncated or not HDF5.
   static Hdf5File open(const std::filesystem::path& file);
-  /// Opens for writing on all ranks of the group (collective), through MPI-IO; with the POSIX driver where
-  /// the group has no MPI. Creating objects is then collective, reading and writing is not.
-  static Hdf5File open_shared(const std::filesystem::path& file, const HostGroup& group);
-
   ~Hdf5File();
   Hdf5File(Hdf5File&&) noexcept = default;
   Hdf5File& operator=(Hdf5File&&) noexcept = default;
@@ -108,18 +113,30 @@ class Hdf5File {
   bool contains(const std::string& path) const;
   /// Names in a group, in byte order. Empty where there is no such group.
   std::vector<std::string> list(const std::string& group) const;
+  /// How many names that is, without looking at them.
+  std::int64_t count(const std::string& group) const;
 
   void create_group(const std::string& path);
   /// Contiguous, allocated at once, never filled, aligned to 4 KiB where 64 KiB or larger; groups on the way
   /// are made.
   Hdf5Dataset create_dataset(const std::string& path, Hdf5Type type, std::span<const std::int64_t> extents);
   Hdf5Dataset dataset(const std::string& path) const;
+
+  /// The tensors of a group as create_dataset makes them, all at once; the group is new. Byte offset of each
+  /// in the file, 0 where it has no elements.
+  std::vector<std::int64_t> create_tensors(const std::string& group, std::span<const TensorInfo> tensors);
+  /// The datasets of a group in byte order of their names; none where there is no such group. UserError for
+  /// one that no tensor can be, or that is not stored in one piece.
+  std::vector<StoredTensor> tensors(const std::string& group) const;
   Hdf5Strings create_strings(const std::string& path, std::int64_t count);
   Hdf5Strings strings(const std::string& path) const;
 
   /// One string as a scalar dataset of fixed length.
   void write_text(const std::string& path, std::string_view text);
   std::string read_text(const std::string& path) const;
+  /// Room for one string of up to `bytes`, which is to be written at the offset in the file that is returned,
+  /// zeros behind it.
+  std::int64_t create_text(const std::string& path, std::int64_t bytes);
   /// A file's content as u8.
   void write_bytes(const std::string& path, std::string_view bytes);
   std::string read_bytes(const std::string& path) const;
@@ -133,7 +150,7 @@ class Hdf5File {
   std::int64_t integer_attribute(const std::string& object, const std::string& name) const;
 
  private:
-  enum class Use { read, create, share };
+  enum class Use { read, create, memory };
   Hdf5File(Hdf5Id id, std::filesystem::path path, Use use)
       : id_(std::move(id)), path_(std::move(path)), use_(use) {}
   Hdf5Id id_;

@@ -34,10 +34,14 @@ class HfFolder final : public TensorSource {
   /// file outside the folder or one that is not there, or where index and shards disagree about which tensors
   /// are where.
   explicit HfFolder(const std::filesystem::path& folder);
+  /// Collective: rank 0 opens and validates, and tells the others, which open a file where they first read of
+  /// it. All throw where one fails.
+  HfFolder(const std::filesystem::path& folder, const HostGroup& group);
 
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
   const std::vector<UnsupportedTensor>& unsupported() const override { return unsupported_; }
   void read(const TensorInfo& tensor, std::int64_t offset, std::span<std::byte> to) const override;
+  void will_read_block(const TensorInfo& tensor, std::int64_t block) const override;
   std::string origin() const override { return folder_.string(); }
 
   const std::filesystem::path& folder() const { return folder_; }
@@ -47,7 +51,10 @@ class HfFolder final : public TensorSource {
   std::string config_text() const;
 
  private:
-  void add_shard(const std::filesystem::path& path);
+  void add_shard(SafetensorsFile shard);
+  const SafetensorsFile& shard_with(const TensorInfo& tensor) const;
+  std::string pack() const;
+  void unpack(std::string_view packed);
 
   std::filesystem::path folder_;
   std::vector<std::filesystem::path> files_;
@@ -70,16 +77,18 @@ inline constexpr std::int64_t kMaxShardBytes = 5'000'000'000;
 
 /// Writes a Hugging Face folder, all ranks together; it appears whole or not at all and replaces an older one
 /// (a folder with a config.json) in one step. Without `publish`, nothing stays.
-class HfFolderWriter final : public TensorSink {
+class HfFolderWriter {
  public:
   /// Rank 0 makes the files, their headers and their whole size: a full disk is known now. `tensors` is the
   /// same on all ranks; the group must outlive this. Collective; every rank throws where one fails.
   HfFolderWriter(const HostGroup& group, const std::filesystem::path& folder,
                  const std::vector<TensorInfo>& tensors, std::int64_t max_shard_bytes = kMaxShardBytes);
-  ~HfFolderWriter() override;
+  ~HfFolderWriter();
+  HfFolderWriter(const HfFolderWriter&) = delete;
+  HfFolderWriter& operator=(const HfFolderWriter&) = delete;
 
   /// A piece of a tensor; on any rank, each piece on one.
-  void write(const TensorInfo& tensor, std::int64_t offset, std::span<const std::byte> bytes) override;
+  void write(const TensorInfo& tensor, std::int64_t offset, std::span<const std::byte> bytes);
   /// A file beside the weights, `name` without folders. May be called on all ranks: rank 0 writes.
   void add_file(const std::string& name, std::string_view content);
   /// Syncs, writes the index, and gives the folder its name. Collective; every rank throws where one fails.

@@ -32,10 +32,14 @@ class File {
 
   /// Fills `to` from byte `offset`. UserError where the file ends before.
   void read_at(std::int64_t offset, std::span<std::byte> to) const;
+  /// These bytes will be read soon: the device may begin, and nobody waits. A hint.
+  void will_read(std::int64_t offset, std::int64_t bytes) const;
   /// Writes all of `from` at byte `offset`.
   void write_at(std::int64_t offset, std::span<const std::byte> from) const;
   /// Makes the file at least `bytes` long with its space set aside, so that a full disk is known now.
   void reserve(std::int64_t bytes) const;
+  /// What was written there sets off for the device, and nobody waits: `sync` then has less to do. A hint.
+  void begin_sync(std::int64_t offset, std::int64_t bytes) const;
   /// The content reaches the device.
   void sync() const;
   /// Closes and reports what closing finds; the destructor ignores it.

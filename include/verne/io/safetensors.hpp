@@ -2,6 +2,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -43,21 +45,36 @@ SafetensorsHeader parse_safetensors_header(std::string_view header, std::int64_t
 std::string_view safetensors_dtype(DType type);
 std::optional<DType> dtype_from_safetensors(std::string_view word);
 
+/// The header of a file with its length field, as it stands. UserError where it is none.
+std::string read_safetensors_header(const std::filesystem::path& path);
+
 /// One safetensors file, read piecewise.
 class SafetensorsFile final : public TensorSource {
  public:
   /// Opens and validates. UserError naming the file and the rule that it breaks.
   explicit SafetensorsFile(const std::filesystem::path& path);
+  /// A file of `file_bytes` whose header is known: it is validated, and the file is opened where it is first
+  /// read.
+  SafetensorsFile(const std::filesystem::path& path, std::string_view header, std::int64_t file_bytes);
 
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
   const std::vector<UnsupportedTensor>& unsupported() const override { return unsupported_; }
   void read(const TensorInfo& tensor, std::int64_t offset, std::span<std::byte> to) const override;
-  std::string origin() const override { return file_.path().string(); }
+  void will_read_block(const TensorInfo& tensor, std::int64_t block) const override;
+  std::string origin() const override { return path_.string(); }
 
+  const std::filesystem::path& path() const { return path_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
  private:
-  File file_;
+  /// Opened by the first thread that needs it.
+  struct Opened {
+    std::once_flag once;
+    File file;
+  };
+  const File& file() const;
+  std::filesystem::path path_;
+  std::unique_ptr<Opened> opened_;
   std::vector<TensorInfo> tensors_;
   std::vector<UnsupportedTensor> unsupported_;
   std::map<std::string, std::string> metadata_;
@@ -75,11 +92,11 @@ SafetensorsLayout layout_safetensors(std::vector<TensorInfo> tensors);
 
 /// Writes one file: the header at once and the whole size reserved, then pieces in any order. The path is
 /// used as it is; publish through AtomicFile or AtomicDirectory.
-class SafetensorsWriter final : public TensorSink {
+class SafetensorsWriter {
  public:
   /// Creates the file.
   SafetensorsWriter(const std::filesystem::path& path, const std::vector<TensorInfo>& tensors);
-  void write(const TensorInfo& tensor, std::int64_t offset, std::span<const std::byte> bytes) override;
+  void write(const TensorInfo& tensor, std::int64_t offset, std::span<const std::byte> bytes);
   void sync() const { file_.sync(); }
 
  private:

@@ -21,15 +21,15 @@ struct ElementRuns {
   std::int64_t global_stride = 0, local_stride = 0;
 };
 
-/// What one rank holds of one logical, unsharded tensor. Over all ranks the parts cover the tensor; where
-/// several ranks hold the same element (replicas) they hold the same value, and one of them is enough.
+/// What one rank holds of one logical, unsharded tensor. What is saved is what a rank owns: over all ranks
+/// every element is given exactly once. What is loaded is what a rank wants: several may want the same.
 struct TensorPart {
   std::string name;  ///< the logical tensor's name, a Hugging Face name
   DType dtype;       ///< of the logical tensor as stored in a file
   Shape shape;       ///< of the logical tensor
   Tensor local;      ///< contiguous memory on `queue`'s device; its dtype may differ from `dtype` (f32, bf16,
                      ///< f16: converted)
-  std::vector<ElementRuns> runs;  ///< empty where this rank holds nothing of it
+  std::vector<ElementRuns> runs;  ///< empty where this rank holds nothing of it: the part may be left out
 };
 
 /// A logical tensor of a file.
@@ -59,20 +59,16 @@ class TensorSource {
   /// Reads `to.size()` bytes from byte `offset` of the tensor's row-major data. Throws UserError naming the
   /// file for a short or unreadable file.
   virtual void read(const TensorInfo& tensor, std::int64_t offset, std::span<std::byte> to) const = 0;
+  /// Reads block `block` (blocks.hpp) whole. Sources with checksums verify it: UserError naming file, tensor
+  /// and block.
+  virtual void read_block(const TensorInfo& tensor, std::int64_t block, std::span<std::byte> to) const;
+  /// Block `block` will be read soon: the device may begin, and nobody waits. A hint.
+  virtual void will_read_block(const TensorInfo& tensor, std::int64_t block) const;
   /// For messages: the folder or file.
   virtual std::string origin() const = 0;
 
   /// nullptr where there is no such tensor that can be read. Linear in the number of tensors.
   const TensorInfo* find(const std::string& name) const;
-};
-
-/// Takes logical tensors piecewise, as they are to be stored. Pieces never overlap and are given in any
-/// order.
-class TensorSink {
- public:
-  virtual ~TensorSink() = default;
-  /// Bytes [offset, offset + bytes.size()) of the tensor's row-major data. Local, no collective.
-  virtual void write(const TensorInfo& tensor, std::int64_t offset, std::span<const std::byte> bytes) = 0;
 };
 
 }  // namespace verne

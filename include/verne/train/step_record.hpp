@@ -14,7 +14,7 @@ enum class Signal : std::size_t {
   interrupt,   ///< SIGINT
   user,        ///< SIGUSR1
   time_limit,  ///< run.time_limit_s
-  unsaved,     ///< a checkpoint in the background is not written yet
+  unsaved,     ///< a stage of a checkpoint in the background is not done yet
 };
 inline constexpr std::size_t kSignals = 5;
 using Signals = std::array<double, kSignals>;

@@ -55,7 +55,11 @@ class Trainer {
   StopRequest stop_request_;
   std::optional<std::string> stop_reason_;
 
-  std::deque<BatchCounts> counts_;  ///< of the steps on their way
+  struct Enqueued {
+    BatchCounts counts;
+    std::optional<RunCheckpoints::Saving> saving;  ///< what the step's signals speak of
+  };
+  std::deque<Enqueued> enqueued_;
   struct Accounted {
     StepResult result;
     BatchCounts counts;

@@ -1,0 +1,62 @@
+#pragma once
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "verne/io/blocks.hpp"
+
+namespace verne {
+
+/// Reads blocks in the order of a list, on a thread of its own that is as far ahead as there is memory.
+class ReadAhead {
+ public:
+  struct Item {
+    BlockIndex::Place place;
+    std::int64_t bytes;
+    std::span<std::byte> to;  ///< where to read to; where empty, memory is lent
+  };
+  /// Both are called from the thread.
+  struct Source {
+    std::function<void(const BlockIndex::Place&, std::span<std::byte>)> read;
+    std::function<void(const BlockIndex::Place&)> will_read;  ///< a hint, some blocks before
+  };
+
+  /// At most `lent` blocks are in lent memory.
+  ReadAhead(Source source, std::vector<Item> items, std::size_t lent);
+  /// What is being read is waited for, the rest is left.
+  ~ReadAhead();
+  ReadAhead(const ReadAhead&) = delete;
+  ReadAhead& operator=(const ReadAhead&) = delete;
+
+  /// Whether the next block is there, waiting up to `limit` for it.
+  bool ready(std::chrono::microseconds limit);
+  /// Waits for the next block. Lent memory of its bytes, whose content is undefined where reading failed;
+  /// none where it was read to its place.
+  std::unique_ptr<std::byte[]> take();
+  void give_back(std::unique_ptr<std::byte[]> memory);
+  /// The first failure; nothing is read after it.
+  std::exception_ptr failure();
+
+ private:
+  void run();
+
+  Source source_;
+  std::vector<Item> items_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::unique_ptr<std::byte[]>> spare_;
+  std::deque<std::unique_ptr<std::byte[]>> ready_;
+  std::exception_ptr failure_;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace verne
