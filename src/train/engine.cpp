@@ -59,9 +59,9 @@ void Engine::initialize_random(std::uint64_t seed) {
   weights_changed();
 }
 
-void Engine::masters_changed() {
+void Engine::state_restored() {
   optimizer_.weights_from_masters(runtime().compute());
-  host_.exchange().gather_weights();
+  host_.weights_loaded();
 }
 
 /// The last stage has the sum; of its tensor ranks, which all have the same, one speaks.

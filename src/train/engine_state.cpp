@@ -45,16 +45,14 @@ CheckpointContent engine_state(Engine& engine, CheckpointKind kind) {
 
 void restore_engine(Engine& engine, const CheckpointReader& reader, const HostGroup& world) {
   ModelHost& host = engine.host();
-  const bool freezes = !tensors_of(host, DType::f32, Which::frozen).empty();
   std::vector<PartsToLoad> loads;
   for (const StateGroup& group : kStateGroups)
     loads.push_back({reader.tensors(group.group), engine.optimizer_parts(group.state, Share::owned)});
-  if (freezes)
+  if (!tensors_of(host, DType::f32, Which::frozen).empty())
     loads.push_back(
         {reader.tensors(CheckpointGroup::model), host.loadable_parts(host.options().dtype, Which::frozen)});
   load_parts(world, engine.runtime().compute(), loads);
-  engine.masters_changed();
-  if (freezes) host.weights_loaded();
+  engine.state_restored();
 }
 
 }  // namespace verne

@@ -298,6 +298,7 @@ TEST_F(CheckpointMpi, DeviceMemoryIsSavedThroughCopies) {
     saver.start(folder / "async.h5", device, make_content(model, none, none, none, 1));
     EXPECT_LE(device.copies, 4);
     device.copies = 0;
+    device.synchronize();  // what training enqueues next comes after the copies
     model.fill(2);
     saver.finish();
     for (const char* name : {"together.h5", "async.h5"}) {

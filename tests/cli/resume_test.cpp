@@ -1,4 +1,5 @@
 // The program as its users see it: going back in a run, runs on top of runs, and what an error leaves behind.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -33,6 +34,18 @@ class Resume : public ::testing::Test {
     return names;
   }
 
+  void make_vocabulary_odd() const {
+    nlohmann::json config = nlohmann::json::parse(read_text(root() / "config.json"));
+    config["vocab_size"] = 433;
+    write_text(root() / "config.json", config.dump());
+  }
+  /// Whatever is allocated or released is overwritten.
+  void poisoned_train_to(int exit_code, int ranks, const std::string& settings) const {
+    const CommandResult result =
+        run_shell(root(), "MALLOC_PERTURB_=129 " + verne_command(ranks, "train deck.ini " + settings));
+    ASSERT_EQ(result.exit_code, exit_code) << settings << "\n" << result.output << result.errors;
+  }
+
  private:
   TemporaryDirectory directory_;
 };
@@ -47,6 +60,52 @@ TEST_F(Resume, GoingBackDropsWhatCameAfter) {
   train_to(0);
   EXPECT_EQ(read_metrics(run()), whole);
   EXPECT_EQ(fs::read_symlink(run() / "checkpoints" / "best"), "step_00000008.h5");
+}
+
+/// Rows of padding follow the vocabulary, which no checkpoint holds; what memory held before is not zero.
+TEST_F(Resume, RepeatsItsBitsOnPoisonedMemory) {
+  make_vocabulary_odd();
+  for (const auto& [ranks, layout] :
+       {std::pair{1, ""}, std::pair{4, "--parallel.tensor=2 --parallel.pipeline=2"}}) {
+    SCOPED_TRACE(layout);
+    fs::remove_all(run());
+    poisoned_train_to(0, ranks, layout);
+    const MetricsRows whole = read_metrics(run());
+    fs::remove_all(run());
+    for (const int step : {3, 4, 6})
+      poisoned_train_to(75, ranks, fmt::format("{} --train.stop_step={}", layout, step));
+    poisoned_train_to(0, ranks, layout);
+    EXPECT_EQ(read_metrics(run()), whole);
+  }
+}
+
+TEST_F(Resume, ThroughAChainOfLayouts) {
+  make_vocabulary_odd();
+  train_to(0, "--train.max_steps=10");
+  const MetricsRows whole = read_metrics(run());
+  fs::remove_all(run());
+  struct Link {
+    int ranks, until;
+    const char* layout;
+  };
+  for (const Link& link :
+       {Link{4, 2, "--parallel.tensor=2 --parallel.pipeline=2"}, Link{4, 4, ""},
+        Link{4, 6, "--parallel.context=2 --parallel.tensor=2"}, Link{1, 8, ""},
+        Link{2, 10, "--parallel.pipeline=2 --parallel.virtual_pipeline=2"}})
+    poisoned_train_to(
+        link.until == 10 ? 0 : 75, link.ranks,
+        fmt::format("--train.max_steps=10 --train.stop_step={} {}", link.until, link.layout));
+  const MetricsRows chained = read_metrics(run());
+  ASSERT_EQ(chained.size(), whole.size());
+  for (std::size_t i = 0; i < whole.size(); ++i) {
+    for (const char* name : {"loss", "grad_norm", "val_loss"}) {
+      const std::string &own = chained[i].at(name), &other = whole[i].at(name);
+      ASSERT_EQ(own.empty(), other.empty()) << name << " in row " << i;
+      if (!own.empty()) {
+        EXPECT_NEAR(std::stod(own), std::stod(other), 1e-5 * std::stod(other)) << name << " in row " << i;
+      }
+    }
+  }
 }
 
 TEST_F(Resume, StartsFromACheckpointOfAnotherDirectory) {

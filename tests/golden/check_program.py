@@ -25,7 +25,7 @@ parser.add_argument("cases", nargs="+")
 parser.add_argument("--device", default="cpu")
 parser.add_argument("--mpirun", default="mpirun --bind-to none --oversubscribe")
 parser.add_argument("--ranks", type=int, default=4)
-parser.add_argument("--only", help="layouts, for example tp2pp2,cp2 (the rest of the ranks is data)")
+parser.add_argument("--only", help="layouts, for example ,dp2,pp2x2,tp2cp2dp2 (the first of these is one rank)")
 arguments = parser.parse_args()
 
 
@@ -55,12 +55,9 @@ class Layout:
         self.ranks = tensor * context * pipeline * data
 
     def name(self):
-        parts = [f"{key}{size}" for key, size in (("tp", self.tensor), ("cp", self.context), ("pp", self.pipeline)) if size > 1]
-        return "".join(parts) + (f"x{self.chunks}" if self.chunks > 1 else "")
-
-    def text(self):
-        parts = [self.name().upper()] if self.name() else []
-        return " ".join(parts + ([f"DP{self.data}"] if self.data > 1 or not parts else []))
+        chunks = f"x{self.chunks}" if self.chunks > 1 else ""
+        sizes = (("tp", self.tensor, ""), ("cp", self.context, ""), ("pp", self.pipeline, chunks), ("dp", self.data, ""))
+        return "".join(f"{key}{size}{more}" for key, size, more in sizes if size > 1)
 
     def settings(self):
         return [f"--parallel.tensor={self.tensor}", f"--parallel.context={self.context}", f"--parallel.pipeline={self.pipeline}",
@@ -132,7 +129,7 @@ def check(case, layout, folder):
     common = [f"--model.path={case.folder}", "--model.dtype=fp32", f"--run.device={arguments.device}", *layout.settings()]
     verne(layout.ranks, "score", *common, f"--score.input={folder}/batch.jsonl", f"--score.output={folder}/scores.jsonl")
     score = case.score_error(folder + "/scores.jsonl")
-    run = f"{folder}/run_{layout.name()}_{layout.data}"
+    run = f"{folder}/run_{layout.name()}"
     verne(layout.ranks, "train", *common, f"--data.train={folder}/steps.jsonl", f"--run.dir={run}", "--prepare.split=1,0,0",
           f"--data.seq_length={case.length}", "--data.packing=false", "--data.shuffle=false",
           f"--train.global_batch={len(case.trained)}", f"--train.max_steps={case.count}", "--optimizer.lr=1e-3",
@@ -155,9 +152,9 @@ for case in map(Case, arguments.cases):
             good = score < 1e-5 and loss < 1e-5
             failed |= not good
             worst = [max(worst[0], score), max(worst[1], loss)]
-            checked.append(layout.text())
+            checked.append(layout.name() or "one rank")
             if not good:
-                print(f"{case.name} {layout.text()}: log-probabilities {score:.1e} of the largest logit, losses {loss:.1e}  MISSED",
+                print(f"{case.name} {checked[-1]}: log-probabilities {score:.1e} of the largest logit, losses {loss:.1e}  MISSED",
                       flush=True)
     print(f"{case.name}: log-probabilities {worst[0]:.1e} of the largest logit, losses of {case.count} steps {worst[1]:.1e}, at worst of "
           f"{len(checked)} layouts: {', '.join(checked)}", flush=True)

@@ -260,6 +260,7 @@ TEST_F(Load, DeviceMemoryIsFilledInFewCopies) {
     DeviceLikeQueue device;
     const Parts parts = layout(device, group.rank(), group.size());
     load_parts(source, group, device, parts.parts);
+    device.synchronize();
     EXPECT_EQ(wrong_elements(parts), 0);
     // Neighbours in local memory travel together: a packed column block is one copy, not one a row.
     EXPECT_LE(device.copies, 8);

@@ -32,12 +32,13 @@ class Engine {
   /// Masters follow the weights; moments are zeroed. After weights were drawn or loaded.
   void weights_changed();
   void initialize_random(std::uint64_t seed);
-  /// Optimizer state as named parts. After restoring all three, call `masters_changed`.
+  /// Optimizer state as named parts. After all three were restored, and the frozen weights, call
+  /// `state_restored`.
   std::vector<TensorPart> optimizer_parts(OptimizerState state, ParameterStore::Share share) const {
     return optimizer_.parts(state, share);
   }
-  /// Weights follow the restored masters.
-  void masters_changed();
+  /// What trains follows the restored masters; all weights are gathered.
+  void state_restored();
 
   /// Enqueues update `step` (from 1) on a global batch. Collective over the layout. At most kAhead steps are
   /// unread.
