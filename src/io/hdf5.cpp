@@ -85,7 +85,7 @@ Hdf5File Hdf5File::open(const std::filesystem::path& file) {
 
 Hdf5File Hdf5File::create_in_memory(SparseImage& image, std::string_view name) {
   const Hdf5Id access = file_access(), properties = creation(H5P_FILE_CREATE);
-  const Hdf5Id driver = use_image(access, image);
+  use_image(access, image);
   // Groups of the older format take a search through a sorted list for every name.
   check(H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_LATEST), std::string(name),
         "choose its format");

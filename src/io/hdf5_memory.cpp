@@ -119,14 +119,21 @@ H5FD_class_t make_driver() {
   return driver;
 }
 
+/// Registered once and for good, as the library's own drivers are: at a file's end HDF5 1.10 gives its hold on
+/// the driver back before it uses it for the last time.
+hid_t driver() {
+  static const hid_t id = [] {
+    const H5FD_class_t driver_class = make_driver();
+    return check(H5FDregister(&driver_class), "an image in memory", "register its driver");
+  }();
+  return id;
+}
+
 }  // namespace
 
-Hdf5Id use_image(const Hdf5Id& access, SparseImage& image) {
-  const H5FD_class_t driver_class = make_driver();
-  Hdf5Id driver = owned(H5FDregister(&driver_class), "an image in memory", "register its driver");
+void use_image(const Hdf5Id& access, SparseImage& image) {
   const Settings settings{&image};
-  check(H5Pset_driver(access.get(), driver.get(), &settings), "an image in memory", "use its driver");
-  return driver;
+  check(H5Pset_driver(access.get(), driver(), &settings), "an image in memory", "use its driver");
 }
 
 }  // namespace verne::hdf5_detail

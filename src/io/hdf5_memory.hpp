@@ -4,8 +4,7 @@
 
 namespace verne::hdf5_detail {
 
-/// Makes files of a file access property list live in `image`, which must outlive them. The driver stays
-/// registered as long as the identifier that is returned, or a file of it, is open.
-Hdf5Id use_image(const Hdf5Id& access, SparseImage& image);
+/// Makes files of a file access property list live in `image`, which must outlive them.
+void use_image(const Hdf5Id& access, SparseImage& image);
 
 }  // namespace verne::hdf5_detail
