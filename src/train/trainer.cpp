@@ -87,12 +87,13 @@ void Trainer::enqueue(std::int64_t step) {
   if (checkpoints_.behind()) signals[static_cast<std::size_t>(Signal::unsaved)] = 1;
   enqueued_.push_back({.counts = run_.data.train->counts(step), .saving = checkpoints_.saving()});
   engine_.train_step(run_.data.train->batch(step), step, learning_rate_.at(step), signals);
+  if (engine_.newest_step_ended()) enqueued_.back().ended = Clock::now();
 }
 
 void Trainer::account() {
   log(std::nullopt);  // the step before, which had nothing to wait for
   const StepResult result = engine_.read_step();
-  const Clock::time_point now = Clock::now();
+  const Clock::time_point end = enqueued_.front().ended.value_or(Clock::now());
   if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
     const bool loss = !std::isfinite(result.loss);
     const std::string tensor = engine_.first_not_finite(run_.data.train->batch(result.step), run_.world);
@@ -105,10 +106,10 @@ void Trainer::account() {
   }
   newest_ = {.result = result,
              .counts = std::move(enqueued_.front().counts),
-             .seconds = std::chrono::duration<double>(now - mark_).count()};
+             .seconds = std::chrono::duration<double>(end - mark_).count()};
   const std::optional<RunCheckpoints::Saving> saving = enqueued_.front().saving;
   enqueued_.pop_front();
-  mark_ = now;
+  mark_ = end;
   progress_.step = result.step;
   progress_.consumed_samples += newest_->counts.rows;
   progress_.consumed_tokens += newest_->counts.real_tokens;

@@ -43,7 +43,7 @@ CommandResult verne(const fs::path& directory, int ranks, const std::string& arg
   return run_shell(directory, verne_command(ranks, arguments));
 }
 
-MetricsRows read_metrics(const fs::path& run) {
+MetricsRows read_metrics(const fs::path& run, Columns wanted) {
   std::istringstream text(read_text(run / "metrics.csv"));
   const auto cells = [](const std::string& line) {
     std::vector<std::string> found(1);
@@ -65,8 +65,8 @@ MetricsRows read_metrics(const fs::path& run) {
     auto& row = rows.emplace_back();
     for (std::size_t i = 0; i < columns.size(); ++i) {
       const std::string& name = columns[i];
-      if (name != "step_time_s" && name != "tokens_per_s" && name != "tflops_per_gpu" && name != "mfu" &&
-          name != "peak_memory_gb")
+      if (wanted == Columns::all || (name != "step_time_s" && name != "tokens_per_s" &&
+                                     name != "tflops_per_gpu" && name != "mfu" && name != "peak_memory_gb"))
         row[name] = values[i];
     }
   }

@@ -25,9 +25,11 @@ CommandResult verne(const std::filesystem::path& directory, int ranks, const std
 std::string verne_program();
 std::string mpirun();
 
-/// One row of metrics.csv by column name; times and speeds, which differ from run to run, are left out.
+/// One row of metrics.csv by column name; unless all are wanted, times, speeds and memory, which differ from
+/// run to run, are left out.
 using MetricsRows = std::vector<std::map<std::string, std::string>>;
-MetricsRows read_metrics(const std::filesystem::path& run);
+enum class Columns { reproducible, all };
+MetricsRows read_metrics(const std::filesystem::path& run, Columns wanted = Columns::reproducible);
 
 /// Every file below `directory` with its bytes; links as "-> target".
 std::map<std::string, std::string> snapshot(const std::filesystem::path& directory);

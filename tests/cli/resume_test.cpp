@@ -88,13 +88,11 @@ TEST_F(Resume, ThroughAChainOfLayouts) {
     int ranks, until;
     const char* layout;
   };
-  for (const Link& link :
-       {Link{4, 2, "--parallel.tensor=2 --parallel.pipeline=2"}, Link{4, 4, ""},
-        Link{4, 6, "--parallel.context=2 --parallel.tensor=2"}, Link{1, 8, ""},
-        Link{2, 10, "--parallel.pipeline=2 --parallel.virtual_pipeline=2"}})
-    poisoned_train_to(
-        link.until == 10 ? 0 : 75, link.ranks,
-        fmt::format("--train.max_steps=10 --train.stop_step={} {}", link.until, link.layout));
+  for (const Link& link : {Link{4, 2, "--parallel.tensor=2 --parallel.pipeline=2"}, Link{4, 4, ""},
+                           Link{4, 6, "--parallel.context=2 --parallel.tensor=2"}, Link{1, 8, ""},
+                           Link{2, 10, "--parallel.pipeline=2 --parallel.virtual_pipeline=2"}})
+    poisoned_train_to(link.until == 10 ? 0 : 75, link.ranks,
+                      fmt::format("--train.max_steps=10 --train.stop_step={} {}", link.until, link.layout));
   const MetricsRows chained = read_metrics(run());
   ASSERT_EQ(chained.size(), whole.size());
   for (std::size_t i = 0; i < whole.size(); ++i) {

@@ -76,6 +76,17 @@ TEST_F(Train, WritesARowForEveryStepAndLearns) {
             (std::vector<std::string>{"best", "last", "step_00000006.h5", "step_00000008.h5"}));
 }
 
+/// Steps are read late, some of them two at a time; each is timed for itself all the same.
+TEST_F(Train, EveryStepHasItsOwnTime) {
+  train_to(0, 1);
+  std::vector<double> times;
+  for (const auto& row : read_metrics(run(), Columns::all))
+    if (!row.at("step_time_s").empty()) times.push_back(std::stod(row.at("step_time_s")));
+  ASSERT_EQ(times.size(), 8u);
+  std::sort(times.begin(), times.end());
+  EXPECT_GT(times.front(), times[4] / 5);
+}
+
 TEST_F(Train, ManifestNamesInputsByTheirSha256) {
   train_to(0, 1);
   const auto manifest = nlohmann::json::parse(read_text(run() / "manifest.json"));

@@ -47,6 +47,8 @@ class Engine {
   /// The results of the oldest step not read yet; waits for its end.
   StepResult read_step() { return records_.read(); }
   std::int64_t unread_steps() const { return records_.unread(); }
+  /// Whether the step that was given last has ended: always where the host itself computes.
+  bool newest_step_ended() const { return records_.newest_arrived(); }
   static constexpr int kAhead = 2;
 
   /// Mean loss over the counted tokens of batches 1 to `steps`: one value on all ranks. Collective over the

@@ -55,6 +55,8 @@ class StepRecords {
 
   /// Steps begun and not read yet.
   std::int64_t unread() const { return std::ssize(steps_); }
+  /// Whether the device has ended the step that was begun last.
+  bool newest_arrived() const { return slots_[steps_.back().slot].arrived.passed(); }
   /// The oldest unread step's results; waits for the device to end that step.
   StepResult read();
 

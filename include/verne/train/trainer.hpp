@@ -58,6 +58,7 @@ class Trainer {
   struct Enqueued {
     BatchCounts counts;
     std::optional<RunCheckpoints::Saving> saving;  ///< what the step's signals speak of
+    std::optional<Clock::time_point> ended{};      ///< where it had when the host came back from giving it
   };
   std::deque<Enqueued> enqueued_;
   struct Accounted {
