@@ -4,9 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <algorithm>
 
 #include "testing.hpp"
 #include "verne/base/error.hpp"
@@ -100,6 +104,30 @@ TEST(File, ReserveGivesTheSize) {
   const File file = File::create(directory.path() / "x");
   file.reserve(12345);
   EXPECT_EQ(file.size(), 12345);
+}
+
+/// Where a file system cannot set space aside, the size is given without a byte written to every page.
+TEST(File, ReserveTouchesNoPage) {
+  const testing::TemporaryDirectory directory;
+  if (::getuid() != 0 || ::mount("ramfs", directory.path().c_str(), "ramfs", 0, "") != 0)
+    GTEST_SKIP() << "a file system of this kind needs root";
+  constexpr std::size_t kPages = 4096;
+  const std::size_t page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  std::vector<unsigned char> in_memory(kPages, 1);
+  {
+    const File file = File::create(directory.path() / "x");
+    file.reserve(static_cast<std::int64_t>(kPages * page));
+    EXPECT_EQ(file.size(), static_cast<std::int64_t>(kPages * page));
+    const int descriptor = ::open((directory.path() / "x").c_str(), O_RDONLY | O_CLOEXEC);
+    void* memory = ::mmap(nullptr, kPages * page, PROT_READ, MAP_SHARED, descriptor, 0);
+    ASSERT_NE(memory, MAP_FAILED);
+    EXPECT_EQ(::mincore(memory, kPages * page, in_memory.data()), 0);
+    ::munmap(memory, kPages * page);
+    ::close(descriptor);
+  }
+  ::umount(directory.path().c_str());
+  EXPECT_EQ(std::count_if(in_memory.begin(), in_memory.end(), [](unsigned char c) { return (c & 1) != 0; }),
+            0);
 }
 
 TEST(ReadWholeText, BoundsWhatItReads) {

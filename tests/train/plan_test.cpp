@@ -104,7 +104,7 @@ TEST(Plan, RecomputingMoreKeepsLess) {
   }
 }
 
-TEST(Plan, MatmulsOfAStepAreThoseOfTheModel) {
+TEST(Plan, OperationsOfAStepAreThoseOfTheModel) {
   const ModelConfig config = recipe("llama31_8b");
   const EngineOptions options{
       .host = {
@@ -119,6 +119,9 @@ TEST(Plan, MatmulsOfAStepAreThoseOfTheModel) {
   EXPECT_DOUBLE_EQ(trace.operations().at("Matmul").cost.flops, 6 * weights * 1024);
   EXPECT_EQ(trace.operations().at("AttentionForward").calls, config.layers);
   EXPECT_EQ(trace.operations().at("AttentionBackward").calls, config.layers);
+  // However many tensors and buckets there are.
+  EXPECT_EQ(trace.operations().at("GradientSquares").calls, 1);
+  EXPECT_EQ(trace.operations().at("AdamW").calls, 1);
 }
 
 /// The arenas throw where a step needs more than was planned.
@@ -138,8 +141,8 @@ TEST(Plan, RealEngineStaysWithinIt) {
         for (int i = 0; i < kMemoryKinds; ++i) {
           const auto kind = static_cast<MemoryKind>(i);
           // Beside the arena a plan has the workspaces of a GPU's kernels; those of a CPU need none.
-          const std::int64_t planned = kind == MemoryKind::scratch ? engine.plan().arenas.scratch
-                                                                   : peak(engine.plan().memory, kind);
+          const std::int64_t planned =
+              kind == MemoryKind::scratch ? engine.plan().arenas.scratch : peak(engine.plan().memory, kind);
           EXPECT_EQ(peak(engine->memory(), kind), planned) << name(kind);
         }
       }

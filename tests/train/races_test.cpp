@@ -85,6 +85,41 @@ TEST_P(Races, TrainingHasNone) {
   }
 }
 
+/// Whenever the host waits within a step, what it waits for was enqueued a micro-batch or more ago: the
+/// device never runs dry. An event depends at most on what was enqueued before it.
+TEST_P(Races, HostNeverWaitsForWhatItJustEnqueued) {
+  const Case c = GetParam();
+  const ModelConfig config = config_of(c.family);
+  for (const int rank : different_ranks(c)) {
+    MetaTrace trace(Recording::everything);
+    ParallelRuntime runtime = ParallelRuntime::meta(c.on(rank), config, trace);
+    EngineOptions options = options_of(c, DocumentTable::packed);
+    options.host.micro_batches = 8;
+    Engine engine(config, runtime, options, kUnboundedArenas);
+    engine.initialize_random(1);
+    const StepBatch batch = blank_batch(options.host);
+    for (int step = 1; step <= 2; ++step) engine.train_step(batch, step, 1e-3);
+    engine.read_step();
+    const std::int64_t begin = std::ssize(trace.entries());
+    engine.train_step(batch, 3, 1e-3);
+    const auto computed = [entries = trace.entries()](std::int64_t from, std::int64_t to) {
+      return std::count_if(entries.begin() + from, entries.begin() + to, [](const TraceEntry& entry) {
+        return entry.kind == TraceEntry::Kind::operation && entry.queue == 0;
+      });
+    };
+    const std::int64_t end = std::ssize(trace.entries()), of_a_micro_batch = computed(begin, end) / 8;
+    EXPECT_GT(of_a_micro_batch, 10);
+    int waits = 0;
+    for (std::int64_t at = begin; at < end; ++at) {
+      const TraceEntry& entry = trace.entries()[static_cast<std::size_t>(at)];
+      if (entry.kind != TraceEntry::Kind::host_wait) continue;
+      ++waits;
+      EXPECT_GE(computed(entry.event, at), of_a_micro_batch) << "rank " << rank;
+    }
+    EXPECT_GT(waits, 0) << "of the pinned memory that a micro-batch is built in";
+  }
+}
+
 TEST_P(Races, ScoringHasNone) {
   const Case c = GetParam();
   const ModelConfig config = config_of(c.family);
