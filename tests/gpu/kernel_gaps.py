@@ -12,9 +12,15 @@ import re
 
 
 def short(name):
-    """A kernel's name without what the compiler adds."""
-    mangled = re.search(r"\d+([a-z][a-z0-9_]*_kernel)", name)
-    return mangled.group(1) if mangled else name.split("(")[0].split("<")[0].removeprefix("void ")[:70]
+    """A kernel's name without what the compiler adds: the last of the nested names of a mangled one."""
+    if name.startswith("_ZN"):
+        at, last = 3, name
+        while (digits := re.match(r"[KL]*(\d+)", name[at:])):
+            at += digits.end()
+            last = name[at:at + int(digits.group(1))]
+            at += len(last)
+        return last
+    return name.split("(")[0].split("<")[0].removeprefix("void ")[:70]
 
 
 def main():

@@ -13,6 +13,15 @@ export VERNE_RECIPES=$(readlink -f "$here/../../inputs/recipes")
 common="--recipe llama31_8b/pretrain --model.config=config.json --parallel.tensor=1 --prepare.split=1,0,0 --data.packing=false
  --train.log_interval=1 --checkpoint.interval=0 --train.val_interval=0 --run.device=cuda"
 
+title() { [ "$1" = long ] && echo "a sequence of 32768" || echo "accumulation $1"; }
+settings() {
+  if [ "$1" = long ]; then
+    echo --data.train=long.jsonl --data.seq_length=32768 --train.micro_batch=1 --train.global_batch=1
+  else
+    echo --data.train=short.jsonl --data.seq_length=4096 --train.micro_batch=2 --train.global_batch=$((2 * $1))
+  fi
+}
+
 # measure NAME PROGRAM STEPS SETTINGS...: runs that many steps and ends the program; tokens/s over the second half of the
 # steps, by the rows' step times.
 measure() {
@@ -32,9 +41,10 @@ measure() {
     END { printf "%-34s %8.0f tokens/s over %d steps, loss %s, %s GB\n", name, tokens / seconds, rows, loss, memory }' run/metrics.csv
 }
 cases() {  # PROGRAM NAME
-  measure "$2, accumulation 1" "$1" ${SHORT:-24} --data.train=short.jsonl --data.seq_length=4096 --train.micro_batch=2 --train.global_batch=2
-  measure "$2, accumulation 8" "$1" ${MEDIUM:-8} --data.train=short.jsonl --data.seq_length=4096 --train.micro_batch=2 --train.global_batch=16
-  measure "$2, a sequence of 32768" "$1" ${LONG:-10} --data.train=long.jsonl --data.seq_length=32768 --train.micro_batch=1 --train.global_batch=1
+  for case in "1 ${SHORT:-24}" "8 ${MEDIUM:-8}" "long ${LONG:-10}"; do
+    set -- "$1" "$2" $case
+    measure "$2, $(title "$3")" "$1" "$4" $(settings "$3")
+  done
 }
 for turn in $(seq "$turns"); do
   section "turn $turn"
@@ -43,10 +53,10 @@ for turn in $(seq "$turns"); do
 done
 if [ -n "${TRACE:-}" ]; then
   section gaps between kernels
-  for accumulation in 1 8; do for program in "$new" "$old"; do
-    [ $accumulation = 8 ] && [ "$program" = "$old" ] && continue
+  for case in "1 13" "8 6" "long 6"; do for program in "$new" "$old"; do
+    set -- $case
     export CUDA_INJECTION64_PATH=$TRACE VERNE_KERNEL_TRACE=$work/trace.csv
-    measure "$(basename "$program") traced, accumulation $accumulation" "$program" $((14 - accumulation)) --data.train=short.jsonl --data.seq_length=4096 --train.micro_batch=2 --train.global_batch=$((2 * accumulation))
+    measure "$(basename "$program") traced, $(title "$1")" "$program" "$2" $(settings "$1")
     unset CUDA_INJECTION64_PATH
     python3 "$here/kernel_gaps.py" "$VERNE_KERNEL_TRACE" --steps 4
   done; done
