@@ -1,5 +1,7 @@
 // How fast checkpoints are saved and restored beside a plain write (with fsync) of the same memory and a
 // plain read into it by the same ranks, in turn: mpirun -n 4 bin/bench_checkpoint FOLDER [GB] [rounds]
+// [pause]. A pause, in seconds, follows each writing and reading: a disk of a virtual machine is often fast
+// for some gigabytes and slow until it has recovered.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <mpi.h>
@@ -10,6 +12,7 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <thread>
 
 #include "flat_layout.hpp"
 #include "verne/checkpoint/checkpoint.hpp"
@@ -65,7 +68,8 @@ class PlainFile {
     group_.barrier();
     const File file = File::open_write(path_);
     for_pieces([&](std::int64_t at, std::span<std::byte> piece) { file.write_at(at, piece); });
-    file.sync();
+    group_.barrier();
+    if (group_.rank() == 0) file.sync();  // ranks of one node share its page cache
   }
   void read() {
     const File file = File::open_read(path_);
@@ -143,7 +147,7 @@ void restore(const fs::path& path, const HostGroup& group, Queue& queue, const C
   load_parts(group, queue, loads);
 }
 
-void run(const fs::path& folder, double gigabytes, int rounds) {
+void run(const fs::path& folder, double gigabytes, int rounds, int pause_s) {
   const HostGroup group(MPI_COMM_WORLD);
   CpuQueue queue;
   State state(queue, group, gigabytes);
@@ -163,18 +167,25 @@ void run(const fs::path& folder, double gigabytes, int rounds) {
   std::vector<double> save_share, restore_share, stall_share;
   const double gb = static_cast<double>(state.bytes) / 1e9;
   for (int round = 0; round < rounds; ++round) {
-    const double wrote = seconds(group, [&] { plain.write(); });
+    // Who goes first changes.
+    double wrote = 0, saved = 0, read = 0, restored = 0;
+    const auto both = [&](const std::function<void()>& one, const std::function<void()>& other) {
+      round % 2 == 0 ? one() : other();
+      std::this_thread::sleep_for(std::chrono::seconds(pause_s));
+      round % 2 == 0 ? other() : one();
+      std::this_thread::sleep_for(std::chrono::seconds(pause_s));
+    };
+    both([&] { wrote = seconds(group, [&] { plain.write(); }); },
+         [&] { saved = seconds(group, [&] { saver.save(path, queue, state.content); }); });
     drop_from_memory(plain.path());
-    const double read = seconds(group, [&] { plain.read(); });
+    drop_from_memory(path);
+    both([&] { read = seconds(group, [&] { plain.read(); }); },
+         [&] { restored = seconds(group, [&] { restore(path, group, queue, state.content); }); });
+    // A run does not replace a checkpoint: to free an old file's space takes time of its own.
     group.barrier();
     plain.remove();
     if (group.rank() == 0) fs::remove(path);
-    const double saved = seconds(group, [&] { saver.save(path, queue, state.content); });
-    drop_from_memory(path);
-    const double restored = seconds(group, [&] { restore(path, group, queue, state.content); });
-    // A run does not replace a checkpoint: to free an old file's space takes time of its own.
-    group.barrier();
-    if (group.rank() == 0) fs::remove(path);
+    std::this_thread::sleep_for(std::chrono::seconds(pause_s));
     double copied = 0, finished = 0;
     const double async = seconds(group, [&] {
       const auto start = Clock::now();
@@ -211,10 +222,11 @@ void run(const fs::path& folder, double gigabytes, int rounds) {
 int main(int argc, char** argv) {
   MPI_Init(&argc, &argv);
   if (argc < 2) {
-    std::fprintf(stderr, "usage: bench_checkpoint FOLDER [GB=3.2] [rounds=5]\n");
+    std::fprintf(stderr, "usage: bench_checkpoint FOLDER [GB=3.2] [rounds=5] [pause=0]\n");
     return 2;
   }
-  verne::run(argv[1], argc > 2 ? std::stod(argv[2]) : 3.2, argc > 3 ? std::stoi(argv[3]) : 5);
+  verne::run(argv[1], argc > 2 ? std::stod(argv[2]) : 3.2, argc > 3 ? std::stoi(argv[3]) : 5,
+             argc > 4 ? std::stoi(argv[4]) : 0);
   MPI_Finalize();
   return 0;
 }
