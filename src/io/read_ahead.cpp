@@ -3,6 +3,13 @@
 #include <algorithm>
 
 namespace verne {
+namespace {
+
+constexpr std::size_t kThreads = 2;
+/// Items that the source hears of before they are read.
+constexpr std::size_t kHintsAhead = 3;
+
+}  // namespace
 
 ReadAhead::ReadAhead(Source source, std::vector<Item> items, std::size_t lent)
     : source_(std::move(source)), items_(std::move(items)) {
@@ -10,7 +17,8 @@ ReadAhead::ReadAhead(Source source, std::vector<Item> items, std::size_t lent)
       std::count_if(items_.begin(), items_.end(), [](const Item& item) { return item.to.empty(); });
   for (std::size_t i = 0; i < std::min(lent, static_cast<std::size_t>(lending)); ++i)
     spare_.push_back(std::make_unique_for_overwrite<std::byte[]>(kBlockBytes));
-  if (!items_.empty()) thread_ = std::thread([this] { run(); });
+  for (std::size_t i = 0; i < std::min(kThreads, items_.size()); ++i)
+    threads_.emplace_back([this] { run(); });
 }
 
 ReadAhead::~ReadAhead() {
@@ -19,54 +27,59 @@ ReadAhead::~ReadAhead() {
     stop_ = true;
   }
   changed_.notify_all();
-  if (thread_.joinable()) thread_.join();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+std::optional<ReadAhead::Claim> ReadAhead::claim() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] {
+    return stop_ || claimed_ == items_.size() || !items_[claimed_].to.empty() || !spare_.empty();
+  });
+  if (stop_ || claimed_ == items_.size()) return std::nullopt;
+  Claim claim{claimed_++, nullptr};
+  if (items_[claim.index].to.empty()) {
+    claim.memory = std::move(spare_.back());
+    spare_.pop_back();
+  }
+  return claim;
+}
+
+void ReadAhead::read(const Claim& claim) {
+  // The first tells of all up to the one that it is ahead by.
+  for (std::size_t ahead = claim.index == 0 ? 1 : kHintsAhead; ahead <= kHintsAhead; ++ahead)
+    if (claim.index + ahead < items_.size()) source_.will_read(items_[claim.index + ahead].place);
+  const Item& item = items_[claim.index];
+  source_.read(item.place, item.to.empty()
+                               ? std::span(claim.memory.get(), static_cast<std::size_t>(item.bytes))
+                               : item.to);
 }
 
 void ReadAhead::run() {
-  constexpr std::size_t kHintsAhead = 2;
-  for (std::size_t i = 0; i < std::min(kHintsAhead, items_.size()); ++i) source_.will_read(items_[i].place);
-  for (std::size_t i = 0; i < items_.size(); ++i) {
-    const Item& item = items_[i];
-    std::unique_lock lock(mutex_);
-    std::unique_ptr<std::byte[]> memory;
-    if (item.to.empty()) {
-      changed_.wait(lock, [&] { return stop_ || !spare_.empty(); });
-      if (stop_) return;
-      memory = std::move(spare_.back());
-      spare_.pop_back();
-    }
-    if (stop_) return;
-    const bool wanted = !failure_;
-    lock.unlock();
-    std::exception_ptr failure;
-    try {
-      if (wanted) {
-        if (i + kHintsAhead < items_.size()) source_.will_read(items_[i + kHintsAhead].place);
-        source_.read(item.place, item.to.empty()
-                                     ? std::span(memory.get(), static_cast<std::size_t>(item.bytes))
-                                     : item.to);
+  while (std::optional<Claim> item = claim()) {
+    std::exception_ptr failed = failure();
+    if (!failed) try {
+        read(*item);
+      } catch (...) {
+        failed = std::current_exception();
       }
-    } catch (...) {
-      failure = std::current_exception();
+    {
+      const std::lock_guard lock(mutex_);
+      if (!failure_) failure_ = failed;
+      ready_.emplace(item->index, std::move(item->memory));
     }
-    lock.lock();
-    if (failure && !failure_) failure_ = failure;
-    ready_.push_back(std::move(memory));
     changed_.notify_all();
   }
 }
 
 bool ReadAhead::ready(std::chrono::microseconds limit) {
   std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, limit, [&] { return !ready_.empty(); });
+  return changed_.wait_for(lock, limit, [&] { return ready_.contains(taken_); });
 }
 
 std::unique_ptr<std::byte[]> ReadAhead::take() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return !ready_.empty(); });
-  std::unique_ptr<std::byte[]> memory = std::move(ready_.front());
-  ready_.pop_front();
-  return memory;
+  changed_.wait(lock, [&] { return ready_.contains(taken_); });
+  return std::move(ready_.extract(taken_++).mapped());
 }
 
 void ReadAhead::give_back(std::unique_ptr<std::byte[]> memory) {

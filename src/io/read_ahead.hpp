@@ -2,11 +2,12 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <exception>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <thread>
 #include <vector>
@@ -15,7 +16,8 @@
 
 namespace verne {
 
-/// Reads blocks in the order of a list, on a thread of its own that is as far ahead as there is memory.
+/// Reads blocks in the order of a list, on threads of its own that are as far ahead as there is memory: while
+/// one waits for the disk another may check what it got.
 class ReadAhead {
  public:
   struct Item {
@@ -23,7 +25,7 @@ class ReadAhead {
     std::int64_t bytes;
     std::span<std::byte> to;  ///< where to read to; where empty, memory is lent
   };
-  /// Both are called from the thread.
+  /// Both are called from the threads.
   struct Source {
     std::function<void(const BlockIndex::Place&, std::span<std::byte>)> read;
     std::function<void(const BlockIndex::Place&)> will_read;  ///< a hint, some blocks before
@@ -47,16 +49,25 @@ class ReadAhead {
 
  private:
   void run();
+  /// The next item to be read, with memory where it needs some; nothing where none is left. Memory is taken
+  /// in the items' order: the one that is waited for is never without.
+  struct Claim {
+    std::size_t index;
+    std::unique_ptr<std::byte[]> memory;
+  };
+  std::optional<Claim> claim();
+  void read(const Claim& claim);
 
   Source source_;
   std::vector<Item> items_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::unique_ptr<std::byte[]>> spare_;
-  std::deque<std::unique_ptr<std::byte[]>> ready_;
+  std::size_t claimed_ = 0, taken_ = 0;  ///< items
+  std::map<std::size_t, std::unique_ptr<std::byte[]>> ready_;
   std::exception_ptr failure_;
   bool stop_ = false;
-  std::thread thread_;
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace verne
