@@ -259,6 +259,17 @@ TEST_F(CheckpointMpi, OneSaverSavesWhatComes) {
   check(model, 4, optimizer, testing::kFewRows);
   check(parts(DType::f32, DType::f32, Cut::columns, 5), 5, optimizer, testing::kFewRows);
   check(parts(DType::f32, DType::f32, Cut::flat, 6, 50), 6, none, 50);
+  // The same tensors in other memory, and other texts beside the same tensors.
+  const Parts elsewhere = parts(DType::f32, DType::f32, Cut::rows, 7);
+  check(model, 4, none, testing::kFewRows);
+  check(elsewhere, 7, none, testing::kFewRows);
+  for (const char* config : {"{\"a\": 1}", "{\"a\": 2}"}) {
+    CheckpointContent content = make_content(model, none, none, none, 9);
+    content.side_files.config = config;
+    saver.save(folder / "a.h5", queue, content);
+    EXPECT_EQ(CheckpointReader(folder / "a.h5", group).side_files().config, config);
+    group.barrier();
+  }
 }
 
 TEST_F(CheckpointMpi, StagesBeginWhenAllHaveDoneTheOneBefore) {
@@ -283,6 +294,21 @@ TEST_F(CheckpointMpi, StagesBeginWhenAllHaveDoneTheOneBefore) {
       << "each element once in host memory";
 }
 
+TEST_F(CheckpointMpi, SpreadDeviceMemoryIsSavedRowByRow) {
+  testing::DeviceLikeQueue device;
+  CheckpointSaver on_device(group);
+  const Parts none;
+  Parts model = make_parts(device, DType::f32, DType::f32, Cut::spread, group.rank(), group.size(),
+                           testing::kFewRows, Holders::one);
+  model.fill(1);
+  on_device.save(folder / "a.h5", device, make_content(model, none, none, none, 1));
+  const CheckpointReader reader(folder / "a.h5", group);
+  Parts restored = empty_parts(DType::f32, DType::f32, Cut::spread, testing::kFewRows);
+  load_parts(reader.tensors(CheckpointGroup::model), group, queue, restored.parts);
+  EXPECT_EQ(restored.wrong(1), 0);
+  group.barrier();
+}
+
 TEST_F(CheckpointMpi, DeviceMemoryIsSavedThroughCopies) {
   testing::DeviceLikeQueue device;
   CheckpointSaver saver(group);  // gives its memory back before the device goes
@@ -298,7 +324,7 @@ TEST_F(CheckpointMpi, DeviceMemoryIsSavedThroughCopies) {
     saver.start(folder / "async.h5", device, make_content(model, none, none, none, 1));
     EXPECT_LE(device.copies, 4);
     device.copies = 0;
-    device.synchronize();  // what training enqueues next comes after the copies
+    EXPECT_EQ(device.waiting(), 0) << "training goes on when all is copied";
     model.fill(2);
     saver.finish();
     for (const char* name : {"together.h5", "async.h5"}) {

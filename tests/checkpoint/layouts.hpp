@@ -13,7 +13,8 @@
 namespace verne::testing {
 
 /// How a rank's part of a tensor is cut out.
-enum class Cut { rows, columns, flat, whole };
+/// `spread`: columns, with room between the rows in local memory.
+enum class Cut { rows, columns, spread, flat, whole };
 
 /// Who has what is not cut: everybody, who wants it, or the last rank, who owns it.
 enum class Holders { all, one };
@@ -40,11 +41,12 @@ struct Parts {
         runs = {.global = begin_row * columns, .length = (end_row - begin_row) * columns};
         break;
       case Cut::columns:
+      case Cut::spread:
         runs = {.global = begin_column,
                 .length = end_column - begin_column,
                 .count = rows,
                 .global_stride = columns,
-                .local_stride = end_column - begin_column};
+                .local_stride = end_column - begin_column + (cut == Cut::spread ? 3 : 0)};
         break;
       case Cut::flat:
         runs = {.global = begin, .length = end - begin};
@@ -54,7 +56,7 @@ struct Parts {
         break;
     }
     if (cut == Cut::whole && holders == Holders::one && rank != size - 1) runs.length = 0;
-    const std::int64_t count = runs.length * runs.count;
+    const std::int64_t count = runs.length == 0 ? 0 : (runs.count - 1) * runs.local_stride + runs.length;
     buffers.emplace_back(queue, local, Shape{std::max<std::int64_t>(count, 1)}, MemoryKind::weights);
     parts.push_back({name, stored, Shape{rows, columns}, buffers.back().tensor(), {}});
     if (count > 0) parts.back().runs.push_back(runs);
