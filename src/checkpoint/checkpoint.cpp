@@ -245,6 +245,8 @@ int CheckpointSaver::stage() const {
 
 bool CheckpointSaver::advance(int least_stage) {
   require(in_flight(), "no checkpoint is being written");
+  require(least_stage <= stage(), "all ranks have done stage {} of a save, and this one has done {}",
+          least_stage, stage());
   if (least_stage < work_->begun()) return false;
   if (work_->begun() == work_->stages()) return true;
   work_->begin();

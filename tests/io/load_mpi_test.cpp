@@ -200,6 +200,46 @@ TEST_F(Load, ManyWantTheSame) {
   EXPECT_EQ(group.sum(std::ssize(source.blocks())), 5);
 }
 
+/// Every byte of a block is its number.
+struct MarkedBlocks final : NumberedSource {
+  explicit MarkedBlocks(std::int64_t blocks) : infos{{"marked", DType::f32, {blocks * (kBlockBytes / 4)}}} {}
+  const std::vector<TensorInfo>& tensors() const override { return infos; }
+  void read_block(const TensorInfo&, std::int64_t block, std::span<std::byte> to) const override {
+    std::memset(to.data(), static_cast<int>(block) + 1, to.size());
+  }
+  std::vector<TensorInfo> infos;
+};
+
+// The memory of a block that several want is read into again only after the last of its messages.
+TEST_F(Load, BlocksAreKeptUntilAllHaveThem) {
+  constexpr std::int64_t kMany = 14;
+  const MarkedBlocks source(kMany);
+  const std::int64_t count = source.infos[0].shape.count();
+  Parts parts(queue);
+  parts.add(source.infos[0], DType::f32, count + 1, {{0, 1, count}});
+  load_parts(source, group, queue, parts.parts);
+  const std::byte* bytes = parts.parts[0].local.raw() + 4;
+  for (std::int64_t block = 0; block < kMany; ++block) {
+    const std::byte* begin = bytes + block * kBlockBytes;
+    EXPECT_EQ(*begin, static_cast<std::byte>(block + 1));
+    EXPECT_EQ(std::memcmp(begin, begin + 1, kBlockBytes - 1), 0) << "block " << block;
+  }
+}
+
+// Nothing but the wanted elements is touched, also where one rank alone wants some of a block.
+TEST_F(Load, APartOfABlockThatNobodyElseWants) {
+  const MarkedBlocks source(1);
+  const std::int64_t count = source.infos[0].shape.count(), wanted = count * 3 / 4;
+  Parts parts(queue);
+  parts.add(source.infos[0], DType::f32, count, {});
+  if (group.rank() == group.size() - 1) parts.parts[0].runs = {{.length = wanted}};
+  load_parts(source, group, queue, parts.parts);
+  const float* data = parts.parts[0].local.data<float>();
+  const bool mine = group.rank() == group.size() - 1;
+  EXPECT_EQ(data[wanted - 1] != 0, mine);
+  EXPECT_EQ(std::count_if(data + wanted, data + count, [](float x) { return x != 0; }), 0);
+}
+
 TEST_F(Load, BadRunsAreFound) {
   const NumberedSource source;
   const auto refusal = [&](ElementRuns runs) {
