@@ -11,8 +11,7 @@ namespace verne {
 namespace {
 
 /// What no plan sees: a GPU's context and its libraries' workspaces, and NCCL's buffers of each group of
-/// ranks. Together 1.4 GiB were measured on an H200 under CUDA 13 with four data ranks, which are two groups
-/// (docs/measurements.md).
+/// ranks. Together 1.4 GiB were measured on an H200 under CUDA 13 with four data ranks, which are two groups.
 constexpr std::int64_t kContextBytes = std::int64_t{1} << 30, kGroupBytes = std::int64_t{256} << 20;
 
 [[maybe_unused]] std::int64_t library_bytes(const ParallelLayout& layout, const Machine& machine) {

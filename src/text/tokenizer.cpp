@@ -73,9 +73,6 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text) const {
 std::span<const TokenId> Tokenizer::prefix_ids() const {
   return tables_->prefix;
 }
-std::span<const TokenId> Tokenizer::suffix_ids() const {
-  return tables_->suffix;
-}
 std::vector<TokenId> Tokenizer::with_special(std::span<const TokenId> ids) const {
   std::vector<TokenId> all(tables_->prefix);
   all.insert(all.end(), ids.begin(), ids.end());

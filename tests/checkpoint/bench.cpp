@@ -7,12 +7,15 @@
 #include <mpi.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <span>
 #include <thread>
+#include <vector>
 
 #include "flat_layout.hpp"
 #include "verne/checkpoint/checkpoint.hpp"
@@ -48,7 +51,7 @@ void drop_from_memory(const fs::path& path) {
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
+  return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
 }
 
 /// This rank's memory as plain bytes of a file, in pieces of a block.

@@ -5,8 +5,8 @@
 # RUN is what starts a program (mpirun with its library paths).
 set -u
 here=$(dirname "$(readlink -f "$0")")
+run=${RUN:-}; bin=$(readlink -f "${BIN:?}"); cases=$(readlink -f "${CASES:?}")
 work=${WORK:-/tmp/verne_gpu}; rm -rf "$work"; mkdir -p "$work"; cd "$work"
-run=${RUN:-}; bin=${BIN:?}; cases=${CASES:?}
 export VERNE_SHARED_DIR=$cases
 section() { echo; echo "=== $* ($(date +%H:%M:%S))"; }
 

@@ -1,10 +1,11 @@
 #!/bin/bash
 # N GPUs of one host: NCCL collectives, golden models under every layout, small-model losses of layouts against one GPU, and
-# Llama-3.1-8B from random weights as DP-N and TP-N, 20 steps each, beside a peer. Environment as in one_gpu.sh; GPUS = N.
+# Llama-3.1-8B from random weights as DP-N and TP-N, 20 steps each, beside a peer where PEER
+# names a Python script of one. Environment as in one_gpu.sh; GPUS = N.
 set -u
 here=$(dirname "$(readlink -f "$0")")
+run=${RUN:-}; bin=$(readlink -f "${BIN:?}"); cases=$(readlink -f "${CASES:?}"); gpus=${GPUS:-4}
 work=${WORK:-/tmp/verne_gpus}; rm -rf "$work"; mkdir -p "$work"; cd "$work"
-run=${RUN:-}; bin=${BIN:?}; cases=${CASES:?}; gpus=${GPUS:-4}
 export VERNE_SHARED_DIR=$cases
 mpi="mpirun --bind-to none"
 section() { echo; echo "=== $* ($(date +%H:%M:%S))"; }

@@ -3,8 +3,8 @@
 # the programs, RUN what starts one, $TRACE a kernel_trace.so (then the gaps between kernels, and which took longest), TURNS how often.
 set -u
 here=$(dirname "$(readlink -f "$0")")
+run=${RUN:-}; old=$(readlink -f "${OLD:?}"); new=$(readlink -f "${NEW:?}"); turns=${TURNS:-2}
 work=${WORK:-/tmp/verne_two}; rm -rf "$work"; mkdir -p "$work"; cd "$work"
-run=${RUN:-}; old=${OLD:?}; new=${NEW:?}; turns=${TURNS:-2}
 section() { echo; echo "=== $* ($(date +%H:%M:%S))"; }
 sed 's/"num_hidden_layers": *[0-9]*/"num_hidden_layers": 12/' "$here/../../inputs/recipes/llama31_8b/config.json" > config.json
 python3 "$here/make_tokens.py" short.jsonl 64 4096 128000

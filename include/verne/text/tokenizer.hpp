@@ -35,9 +35,8 @@ class Tokenizer {
   void encode(std::string_view text, std::vector<TokenId>& out) const;
   std::vector<TokenId> encode(std::string_view text) const;
 
-  /// What the post-processor puts before and after a single sequence (BOS, EOS); often empty.
+  /// What the post-processor puts before a single sequence (BOS); often empty.
   std::span<const TokenId> prefix_ids() const;
-  std::span<const TokenId> suffix_ids() const;
   std::vector<TokenId> with_special(std::span<const TokenId> ids) const;
 
   /// The text of `ids`, special tokens kept; ids without a token are skipped. Always valid UTF-8 (U+FFFD

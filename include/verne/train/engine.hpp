@@ -67,7 +67,6 @@ class Engine {
  private:
   LossTerms loss_terms() const { return {records_.loss_scale(), records_.loss_sum()}; }
   bool reports_loss();
-  double summed_loss(std::int64_t counted_tokens);
 
   EngineOptions options_;
   ModelHost host_;
