@@ -10,14 +10,11 @@ ExitCode run_export(const VerbRun& run) {
   const HostGroup& world = run.session.world();
   ExportOptions options;
   options.output = run.deck().export_.output;
-  agree_after(world, [&] {
-    const ResolvedCheckpoint checkpoint = resolve_checkpoint(run.deck().export_.checkpoint);
-    options.checkpoint = checkpoint.file;
-    if (world.rank() == 0 && !checkpoint.chosen.empty()) {
-      log_info("{}: {}", run.deck().export_.checkpoint, checkpoint.chosen);
-    }
-    options.extra_files["used_inputs.ini"] = used_inputs(run.verb, run.resolved);
-  });
+  const ResolvedCheckpoint checkpoint = resolve_checkpoint(run.deck().export_.checkpoint, world);
+  options.checkpoint = checkpoint.file;
+  if (world.rank() == 0 && !checkpoint.chosen.empty())
+    log_info("{}: {}", run.deck().export_.checkpoint, checkpoint.chosen);
+  options.extra_files["used_inputs.ini"] = used_inputs(run.verb, run.resolved);
   const CheckpointReader reader(options.checkpoint, world);
   const auto& state = reader.state().values;
   if (state.contains("chat_template")) options.chat_template = state["chat_template"].get<std::string>();

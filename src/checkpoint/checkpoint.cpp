@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <future>
 #include <numeric>
@@ -30,6 +31,12 @@ const GroupContent& CheckpointContent::group(CheckpointGroup group) const {
   throw InternalError("unknown checkpoint group");
 }
 
+namespace {
+
+constexpr std::chrono::milliseconds kPollInterval{5};
+
+}  // namespace
+
 /// One save, whose stages run on the caller's thread or on one of its own:
 ///   1  what this rank owns is written
 ///   2  the first rank of a kernel syncs what all its ranks wrote
@@ -38,7 +45,9 @@ const GroupContent& CheckpointContent::group(CheckpointGroup group) const {
 class CheckpointSaver::Work {
  public:
   Work(const SavePlan& plan, const std::filesystem::path& path, const HostGroup& group)
-      : plan_(plan), draft_(path, group, plan.layout()) {}
+      : plan_(plan),
+        draft_(path, group, plan.layout(),
+               plan.mates().everybody ? Draft::Machines::one : Draft::Machines::several) {}
   ~Work() {
     stop_.store(true, std::memory_order_relaxed);
     if (thread_.joinable()) thread_.join();
@@ -229,9 +238,11 @@ void CheckpointSaver::start(const std::filesystem::path& path, Queue& queue,
   // Rank 0 makes the file meanwhile.
   auto work = std::make_unique<Work>(*current_, path, group_);
   work->set_fetch([held = std::move(held)](std::size_t share) { return std::optional(held[share]); });
-  agree_after(group_, [&] { copied.wait_on_host(); });
+  agree_after(group_, [&] {
+    copied.wait_on_host();
+    work->begin();
+  });
   work_ = std::move(work);
-  work_->begin();
 }
 
 bool CheckpointSaver::in_flight() const {
@@ -258,10 +269,14 @@ bool CheckpointSaver::poll() {
 }
 
 void CheckpointSaver::publish(Work& work) {
-  agree(group_, work.join());
-  while (work.begun() < work.stages()) {
-    work.run();
+  // The first stage may need the queue; the others run on the thread and are asked for now and then: a rank
+  // that waited in one call while another syncs for long would be taken for one that hangs.
+  if (work.begun() == 0) work.run();
+  for (;;) {
+    while (group_.min(std::int64_t{work.done()}) < work.begun()) std::this_thread::sleep_for(kPollInterval);
     agree(group_, work.join());
+    if (work.begun() == work.stages()) break;
+    work.begin();
   }
   work.draft().publish(group_, current_->tensors(), current_->layout(), work.checksums());
 }

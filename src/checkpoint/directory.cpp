@@ -9,6 +9,7 @@
 #include "verne/base/error.hpp"
 #include "verne/base/log.hpp"
 #include "verne/checkpoint/reader.hpp"
+#include "verne/comm/agree.hpp"
 #include "verne/io/file.hpp"
 
 namespace verne {
@@ -201,6 +202,14 @@ ResolvedCheckpoint resolve_checkpoint(const std::string& text) {
     throw_user_error("{}: the run has no such checkpoint; it has {}", text, listed(directory));
   }
   return {directory.file(*step), fmt::format("{} of {} (step {})", word, run.string(), *step)};
+}
+
+ResolvedCheckpoint resolve_checkpoint(const std::string& text, const HostGroup& group) {
+  ResolvedCheckpoint found;
+  agree_after(group, [&] {
+    if (group.rank() == 0) found = resolve_checkpoint(text);
+  });
+  return {group.broadcast_text(found.file.string(), 0), group.broadcast_text(found.chosen, 0)};
 }
 
 bool names_checkpoint(const std::string& text) {

@@ -39,13 +39,16 @@ std::vector<std::uint64_t> gather(const HostGroup& group, std::int64_t blocks,
 
 }  // namespace
 
-Draft::Draft(const std::filesystem::path& path, const HostGroup& group, const FileLayout* layout)
+Draft::Draft(const std::filesystem::path& path, const HostGroup& group, const FileLayout* layout,
+             Machines machines)
     : path_(path) {
   agree_after(group, [&] {
     if (group.rank() != 0) return;
     aside_ = std::make_unique<AtomicFile>(path);
     aside_->file().reserve(layout->image.size());
     layout->image.write_to(aside_->file());
+    // Whole pages, with zeros where small tensors come: not after other machines have written there.
+    if (machines == Machines::several) aside_->file().sync();
   });
   temporary_ = group.broadcast_text(aside_ ? aside_->temporary().string() : "", 0);
 }

@@ -22,7 +22,9 @@ class Draft {
  public:
   /// Collective. Rank 0, which alone has a layout, makes the file, sets its space aside and writes what the
   /// layout knows. Where one rank fails all throw.
-  Draft(const std::filesystem::path& path, const HostGroup& group, const FileLayout* layout);
+  enum class Machines { one, several };
+  Draft(const std::filesystem::path& path, const HostGroup& group, const FileLayout* layout,
+        Machines machines = Machines::several);
 
   const std::filesystem::path& path() const { return path_; }
   /// The file, for every rank to open and to write its bytes at the layout's offsets.

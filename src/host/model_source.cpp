@@ -32,13 +32,30 @@ class GrownVocabulary final : public TensorSource {
     const TensorInfo& stored = *source_.find(tensor.name);
     const std::int64_t from_file = std::clamp<std::int64_t>(stored.bytes() - offset, 0, std::ssize(to));
     if (from_file > 0) source_.read(stored, offset, to.first(static_cast<std::size_t>(from_file)));
-    if (from_file == std::ssize(to)) return;
-    const std::vector<std::byte>& row = mean_row(stored);
-    for (std::int64_t i = from_file; i < std::ssize(to); ++i)
-      to[static_cast<std::size_t>(i)] = row[static_cast<std::size_t>((offset + i) % std::ssize(row))];
+    fill(stored, offset + from_file, to.subspan(static_cast<std::size_t>(from_file)));
+  }
+
+  /// What is stored is verified as the source does.
+  void read_block(const TensorInfo& tensor, std::int64_t block, std::span<std::byte> to) const override {
+    const TensorInfo& stored = *source_.find(tensor.name);
+    const std::int64_t from_file = block < block_count(stored) ? block_bytes(stored, block) : 0;
+    if (from_file > 0) source_.read_block(stored, block, to.first(static_cast<std::size_t>(from_file)));
+    fill(stored, block * kBlockBytes + from_file, to.subspan(static_cast<std::size_t>(from_file)));
+  }
+  void will_read_block(const TensorInfo& tensor, std::int64_t block) const override {
+    const TensorInfo& stored = *source_.find(tensor.name);
+    if (block < block_count(stored)) source_.will_read_block(stored, block);
   }
 
  private:
+  /// Bytes of added rows, from `offset` of the tensor on.
+  void fill(const TensorInfo& stored, std::int64_t offset, std::span<std::byte> to) const {
+    if (to.empty()) return;
+    const std::vector<std::byte>& row = mean_row(stored);
+    for (std::int64_t i = 0; i < std::ssize(to); ++i)
+      to[static_cast<std::size_t>(i)] = row[static_cast<std::size_t>((offset + i) % std::ssize(row))];
+  }
+
   static bool is_vocabulary(const std::string& name) {
     return name == "model.embed_tokens.weight" || name == "lm_head.weight";
   }
@@ -133,6 +150,8 @@ ModelSource ModelSource::open(const ModelSection& section, const HostGroup& grou
   ModelSource source;
   Named named;
   agree_after(group, [&] { named = source.resolve(section, announce); });
+  // A run that trains meanwhile moves its links: all open what rank 0 found.
+  if (named.checkpoint) named.checkpoint = group.broadcast_text(named.checkpoint->string(), 0);
   if (named.folder) source.folder_ = std::make_unique<HfFolder>(*named.folder, group);
   if (named.checkpoint) source.open_checkpoint(*named.checkpoint, group);
   agree_after(group, [&] {

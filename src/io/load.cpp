@@ -107,7 +107,9 @@ void load_parts(const HostGroup& group, Queue& queue, std::span<const PartsToLoa
           [&](const BlockIndex::Place& place) {
             source_of[place.tensor]->will_read_block(index.tensors()[place.tensor], place.block);
           }};
-  agree(group, BlockExchange(source, group, queue, *wanted, plan).run());
+  std::optional<BlockExchange> exchange;
+  agree_after(group, [&] { exchange.emplace(source, group, queue, *wanted, plan); });
+  agree(group, exchange->run());
 }
 
 }  // namespace verne

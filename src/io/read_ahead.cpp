@@ -1,6 +1,7 @@
 #include "read_ahead.hpp"
 
 #include <algorithm>
+#include <system_error>
 
 namespace verne {
 namespace {
@@ -12,13 +13,17 @@ constexpr std::size_t kHintsAhead = 3;
 }  // namespace
 
 ReadAhead::ReadAhead(Source source, std::vector<Item> items, std::size_t lent)
-    : source_(std::move(source)), items_(std::move(items)) {
+    : source_(std::move(source)), items_(std::move(items)), ready_(items_.size()) {
   const auto lending =
       std::count_if(items_.begin(), items_.end(), [](const Item& item) { return item.to.empty(); });
   for (std::size_t i = 0; i < std::min(lent, static_cast<std::size_t>(lending)); ++i)
     spare_.push_back(std::make_unique_for_overwrite<std::byte[]>(kBlockBytes));
-  for (std::size_t i = 0; i < std::min(kThreads, items_.size()); ++i)
-    threads_.emplace_back([this] { run(); });
+  threads_.reserve(kThreads);
+  for (std::size_t i = 0; i < std::min(kThreads, items_.size()); ++i) try {
+      threads_.emplace_back([this] { run(); });
+    } catch (const std::system_error&) {
+      if (threads_.empty()) throw;  // one is enough
+    }
 }
 
 ReadAhead::~ReadAhead() {
@@ -65,7 +70,7 @@ void ReadAhead::run() {
     {
       const std::lock_guard lock(mutex_);
       if (!failure_) failure_ = failed;
-      ready_.emplace(item->index, std::move(item->memory));
+      ready_[item->index] = {true, std::move(item->memory)};
     }
     changed_.notify_all();
   }
@@ -73,13 +78,13 @@ void ReadAhead::run() {
 
 bool ReadAhead::ready(std::chrono::microseconds limit) {
   std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, limit, [&] { return ready_.contains(taken_); });
+  return changed_.wait_for(lock, limit, [&] { return next_is_there(); });
 }
 
 std::unique_ptr<std::byte[]> ReadAhead::take() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return ready_.contains(taken_); });
-  return std::move(ready_.extract(taken_++).mapped());
+  changed_.wait(lock, [&] { return next_is_there(); });
+  return std::move(ready_[taken_++].memory);
 }
 
 void ReadAhead::give_back(std::unique_ptr<std::byte[]> memory) {

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -57,6 +56,7 @@ class ReadAhead {
   };
   std::optional<Claim> claim();
   void read(const Claim& claim);
+  bool next_is_there() const { return taken_ < ready_.size() && ready_[taken_].there; }
 
   Source source_;
   std::vector<Item> items_;
@@ -64,7 +64,11 @@ class ReadAhead {
   std::condition_variable changed_;
   std::vector<std::unique_ptr<std::byte[]>> spare_;
   std::size_t claimed_ = 0, taken_ = 0;  ///< items
-  std::map<std::size_t, std::unique_ptr<std::byte[]>> ready_;
+  struct Ready {
+    bool there = false;
+    std::unique_ptr<std::byte[]> memory;
+  };
+  std::vector<Ready> ready_;  ///< by item
   std::exception_ptr failure_;
   bool stop_ = false;
   std::vector<std::thread> threads_;

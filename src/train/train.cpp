@@ -13,12 +13,9 @@ namespace fs = std::filesystem;
 
 void export_result(const Run& run) {
   ExportOptions options;
-  agree_after(run.world, [&] {
-    const ResolvedCheckpoint chosen = resolve_checkpoint(run.paths.directory().string());
-    options.checkpoint = chosen.file;
-    options.output = run.paths.huggingface();
-    options.extra_files["used_inputs.ini"] = run.request.used_inputs;
-  });
+  options.checkpoint = resolve_checkpoint(run.paths.directory().string(), run.world).file;
+  options.output = run.paths.huggingface();
+  options.extra_files["used_inputs.ini"] = run.request.used_inputs;
   const CheckpointReader reader(options.checkpoint, run.world);
   const auto& state = reader.state().values;
   if (state.contains("chat_template")) options.chat_template = state["chat_template"].get<std::string>();

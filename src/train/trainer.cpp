@@ -41,7 +41,8 @@ ExitCode Trainer::run() {
     if (const auto reason = settle()) {
       checkpoints_.settle();
       if (run_.first_rank())
-        log_info("stopped after step {} ({}); start again to go on", progress_.step, *reason);
+        log_info("stopped after step {} ({}); start again{} to go on", progress_.step, *reason,
+                 run_.deck.checkpoint.resume == "auto" ? "" : " with checkpoint.resume=auto");
       return ExitCode::requeue;
     }
   }
@@ -97,6 +98,7 @@ void Trainer::account() {
   if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
     const bool loss = !std::isfinite(result.loss);
     const std::string tensor = engine_.first_not_finite(run_.data.train->batch(result.step), run_.world);
+    checkpoints_.settle();  // what is being saved is of before
     throw SystemError(
         fmt::format("step {}: the {} is {}; the first tensor with NaN or infinity is {}. Checkpoints saved "
                     "before are whole.",

@@ -5,6 +5,7 @@
 
 #include <csignal>
 #include <cstring>
+#include <fstream>
 #include <functional>
 #include <optional>
 
@@ -12,6 +13,7 @@
 #include "layouts.hpp"
 #include "verne/base/error.hpp"
 #include "verne/checkpoint/checkpoint.hpp"
+#include "verne/checkpoint/directory.hpp"
 
 namespace verne {
 namespace {
@@ -224,6 +226,17 @@ TEST_F(CheckpointMpi, RanksMustSaveTheSameTensors) {
   CheckpointContent content = make_content(model, none, none, none, 1);
   if (group.rank() == 1) content.model.tensors[0].dtype = DType::bf16;
   EXPECT_THROW(saver.save(folder / "a.h5", queue, content), InternalError);
+}
+
+// Ranks that look for themselves may see a run's links before and after it moved them.
+TEST_F(CheckpointMpi, AllOpenWhatTheFirstRankResolved) {
+  const std::string name = (folder / fmt::format("rank_{}.h5", group.rank())).string();
+  std::ofstream(name) << "x";
+  const ResolvedCheckpoint found = resolve_checkpoint(name, group);
+  EXPECT_EQ(found.file, folder / "rank_0.h5");
+  if (group.rank() == 0) std::filesystem::remove(name);
+  group.barrier();
+  EXPECT_THROW(resolve_checkpoint(name, group), UserError);
 }
 
 // The saver keeps plans and layouts: what changes must reach the file, whatever came before.

@@ -13,6 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 class Models : public ::testing::Test {
@@ -164,6 +165,28 @@ TEST_F(Models, AddedTokensGrowTheEmbedding) {
   EXPECT_EQ(weights.header.at("model.embed_tokens.weight").at("shape"), json({434, 32}));
   EXPECT_THAT(read_text(root() / "run" / "hf" / "tokenizer.json"), HasSubstr("<sell>"));
   EXPECT_EQ(score(1, "run/hf").size(), 9u);
+}
+
+/// A vocabulary that grows does not keep damage from being seen, in any tensor.
+TEST_F(Models, ADamagedCheckpointIsRefusedAlsoWhereTheVocabularyGrows) {
+  succeeds(1, "import --import.input=hf --import.output=model.h5");
+  const RawSafetensors weights = read_safetensors(root() / "hf" / "model.safetensors");
+  const std::string whole = read_text(root() / "model.h5");
+  for (const char* name : {"model.embed_tokens.weight", "model.layers.1.mlp.up_proj.weight"}) {
+    const auto& place = weights.header.at(name).at("data_offsets");
+    const std::size_t begin = place[0], end = place[1];
+    std::string damaged = whole;
+    const std::size_t at = damaged.find(weights.data.substr(begin, end - begin));
+    ASSERT_NE(at, std::string::npos) << name;
+    damaged[at + 9] ^= 1;
+    write_text(root() / "model.h5", damaged);
+    const CommandResult result =
+        verne(root(), 1,
+              "train deck.ini --model.init=pretrained --model.path=model.h5 --train.max_steps=1 "
+              "'--prepare.special_tokens=<buy>,<sell>,<a>,<b>,<c>,<d>,<e>'");
+    EXPECT_EQ(result.exit_code, 2) << name << result.output;
+    EXPECT_THAT(result.errors, AllOf(HasSubstr(name), HasSubstr("is damaged")));
+  }
 }
 
 TEST_F(Models, ExportReplacesAnOlderFolderWhole) {

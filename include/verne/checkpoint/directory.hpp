@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "verne/checkpoint/reader.hpp"
+#include "verne/comm/host_group.hpp"
 
 namespace verne {
 
@@ -75,6 +76,8 @@ struct ResolvedCheckpoint {
 };
 /// Throws UserError saying what the run has.
 ResolvedCheckpoint resolve_checkpoint(const std::string& text);
+/// What rank 0 finds: a run that trains meanwhile moves its links. Collective.
+ResolvedCheckpoint resolve_checkpoint(const std::string& text, const HostGroup& group);
 /// Whether the text can only mean a checkpoint: a file that is one, a run, or RUN@....
 bool names_checkpoint(const std::string& text);
 
