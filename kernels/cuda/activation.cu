@@ -126,8 +126,8 @@ void launch(CudaQueue& queue, const SquaredReluForward& op) {
     using T = decltype(storage);
     for_access<T>(rows_aligned(kPack<T>, {op.y.data, op.x}), [&](auto access) {
       map_rows<access()>(queue, SquaredReluForward::kName,
-                         SquaredReluForwardRows<T>{pointer<T>(op.y.data), pointer<const T>(op.x), row_stride(op.y.data),
-                                                   row_stride(op.x)},
+                         SquaredReluForwardRows<T>{pointer<T>(op.y.data), pointer<const T>(op.x),
+                                                   row_stride(op.y.data), row_stride(op.x)},
                          row_count(op.y.data), row_width(op.y.data));
     });
   });

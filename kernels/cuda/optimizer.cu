@@ -91,8 +91,8 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamWArguments<T> a) {
   float *m = a.exp_avg + tile.owned, *v = a.exp_avg_sq + tile.owned;
   const float* grad = a.grad + tile.flat;
   const auto some = [&](auto count, std::int64_t i) {
-    update<decltype(count)::value>(weight + i, master + i, m + i, v + i, grad + i, a.beta1, a.beta2, a.eps, clip, decay,
-                    step, root);
+    update<decltype(count)::value>(weight + i, master + i, m + i, v + i, grad + i, a.beta1, a.beta2, a.eps,
+                                   clip, decay, step, root);
   };
   if (tile.aligned() && end - begin == kPackFloats) {
     some(std::integral_constant<int, kPackFloats>{}, begin);

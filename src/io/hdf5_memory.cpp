@@ -119,8 +119,8 @@ H5FD_class_t make_driver() {
   return driver;
 }
 
-/// Registered once and for good, as the library's own drivers are: at a file's end HDF5 1.10 gives its hold on
-/// the driver back before it uses it for the last time.
+/// Registered once and for good, as the library's own drivers are: at a file's end HDF5 1.10 gives its hold
+/// on the driver back before it uses it for the last time.
 hid_t driver() {
   static const hid_t id = [] {
     const H5FD_class_t driver_class = make_driver();

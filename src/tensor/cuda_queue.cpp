@@ -31,7 +31,8 @@ class CudaQueue::EventPool {
   /// An event that returns to its pool, which it keeps alive. What waits for it already is not disturbed when
   /// it is recorded anew.
   struct Recorded final : Event::State {
-    Recorded(std::shared_ptr<EventPool> from, cudaStream_t stream) : pool(std::move(from)), event(pool->take()) {
+    Recorded(std::shared_ptr<EventPool> from, cudaStream_t stream)
+        : pool(std::move(from)), event(pool->take()) {
       if (const cudaError_t status = cudaEventRecord(event, stream); status != cudaSuccess) {
         pool->give_back(event);
         check_cuda(status, "cudaEventRecord");
@@ -234,8 +235,8 @@ void CudaQueue::zero(const Tensor& tensor) {
 std::byte* CudaQueue::allocate_host(std::int64_t bytes) {
   use_device();
   void* data = nullptr;
-  const cudaError_t status =
-      cudaHostAlloc(&data, static_cast<std::size_t>(std::max<std::int64_t>(bytes, 256)), cudaHostAllocPortable);
+  const cudaError_t status = cudaHostAlloc(
+      &data, static_cast<std::size_t>(std::max<std::int64_t>(bytes, 256)), cudaHostAllocPortable);
   if (status != cudaSuccess) {
     cudaGetLastError();
     throw_system_error("{} bytes of pinned host memory cannot be had: {}", bytes, cudaGetErrorString(status));

@@ -1,5 +1,6 @@
-// A library that CUDA loads into a program (CUDA_INJECTION64_PATH) to write down when each kernel, copy and memset
-// began and ended: a line each, "start_ns,end_ns,stream,name", in $VERNE_KERNEL_TRACE. kernel_gaps.py reads it.
+// A library that CUDA loads into a program (CUDA_INJECTION64_PATH) to write down when each kernel, copy and
+// memset began and ended: a line each, "start_ns,end_ns,stream,name", in $VERNE_KERNEL_TRACE. kernel_gaps.py
+// reads it.
 //   g++ -O2 -shared -fPIC kernel_trace.cpp -o kernel_trace.so -I$CUDA/include -L$CUDA/lib64 -lcupti
 #include <cupti.h>
 

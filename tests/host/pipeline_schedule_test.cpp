@@ -246,7 +246,7 @@ TEST(PipelineSchedule, SoundAndBoundedAndWithoutDeadlock) {
                    evaluate = forward(stages, chunks, micro_batches);
         for (const PipelinePlace& place : places(stages, chunks)) {
           const PipelineSchedule &t = train[static_cast<std::size_t>(place.stage)],
-                         &f = evaluate[static_cast<std::size_t>(place.stage)];
+                                 &f = evaluate[static_cast<std::size_t>(place.stage)];
           expect_sound(t, place, micro_batches, true);
           expect_sound(f, place, micro_batches, false);
           const int bound =

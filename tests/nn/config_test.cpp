@@ -1,5 +1,3 @@
-#include "verne/nn/model_tensors.hpp"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -7,6 +5,7 @@
 
 #include "config_cases.hpp"
 #include "testing.hpp"
+#include "verne/nn/model_tensors.hpp"
 
 namespace verne {
 namespace {

@@ -24,13 +24,14 @@ TEST(ModelTensors, NamesAndShapesAreThoseOfTransformers) {
     shapes[spec.name] = spec.shape;
   }
   const std::string layer = "model.layers.0.";
-  EXPECT_THAT(names, UnorderedElementsAre("model.embed_tokens.weight", layer + "self_attn.q_proj.weight",
-                                 layer + "self_attn.k_proj.weight", layer + "self_attn.v_proj.weight",
-                                 layer + "self_attn.o_proj.weight", layer + "self_attn.q_norm.weight",
-                                 layer + "self_attn.k_norm.weight", layer + "mlp.gate_proj.weight",
-                                 layer + "mlp.up_proj.weight", layer + "mlp.down_proj.weight",
-                                 layer + "input_layernorm.weight", layer + "post_attention_layernorm.weight",
-                                 "model.norm.weight", "lm_head.weight"));
+  EXPECT_THAT(
+      names, UnorderedElementsAre("model.embed_tokens.weight", layer + "self_attn.q_proj.weight",
+                                  layer + "self_attn.k_proj.weight", layer + "self_attn.v_proj.weight",
+                                  layer + "self_attn.o_proj.weight", layer + "self_attn.q_norm.weight",
+                                  layer + "self_attn.k_norm.weight", layer + "mlp.gate_proj.weight",
+                                  layer + "mlp.up_proj.weight", layer + "mlp.down_proj.weight",
+                                  layer + "input_layernorm.weight", layer + "post_attention_layernorm.weight",
+                                  "model.norm.weight", "lm_head.weight"));
   EXPECT_EQ(shapes["model.embed_tokens.weight"], (Shape{131, 64}));
   EXPECT_EQ(shapes[layer + "self_attn.q_proj.weight"], (Shape{128, 64}));
   EXPECT_EQ(shapes[layer + "self_attn.v_proj.weight"], (Shape{32, 64}));
@@ -55,11 +56,11 @@ TEST(ModelTensors, BiasesFollowTheirWeights) {
     names.push_back(spec.name.substr(std::string("model.layers.0.").size()));
     shapes[names.back()] = spec.shape;
   }
-  EXPECT_THAT(names,
-              UnorderedElementsAre("self_attn.q_proj.weight", "self_attn.q_proj.bias", "self_attn.k_proj.weight",
-                          "self_attn.k_proj.bias", "self_attn.v_proj.weight", "self_attn.v_proj.bias",
-                          "self_attn.o_proj.weight", "self_attn.o_proj.bias", "mlp.up_proj.weight",
-                          "mlp.up_proj.bias", "mlp.down_proj.weight", "mlp.down_proj.bias"));
+  EXPECT_THAT(names, UnorderedElementsAre(
+                         "self_attn.q_proj.weight", "self_attn.q_proj.bias", "self_attn.k_proj.weight",
+                         "self_attn.k_proj.bias", "self_attn.v_proj.weight", "self_attn.v_proj.bias",
+                         "self_attn.o_proj.weight", "self_attn.o_proj.bias", "mlp.up_proj.weight",
+                         "mlp.up_proj.bias", "mlp.down_proj.weight", "mlp.down_proj.bias"));
   EXPECT_EQ(shapes["self_attn.q_proj.bias"], (Shape{128}));
   EXPECT_EQ(shapes["self_attn.k_proj.bias"], (Shape{32}));
   EXPECT_EQ(shapes["self_attn.v_proj.bias"], (Shape{32}));
@@ -111,14 +112,13 @@ TEST(TrainingFlops, OfOneDocumentByHand) {
   Json json = config_of("qwen3");
   const ModelConfig untied = parse(json);
   const std::vector<std::int64_t> one = {100};
-  // Every weight but the embedding and the gains multiplies once forward and twice backward; q·kᵀ and p·v over the
-  // pairs of a query and a key that it sees, in three layers.
+  // Every weight but the embedding and the gains multiplies once forward and twice backward; q·kᵀ and p·v
+  // over the pairs of a query and a key that it sees, in three layers.
   std::int64_t gains = 0;
   for (const ModelTensor& tensor : model_tensors(untied))
     if (tensor.shape.rank() == 1) gains += tensor.shape.count();
   const double attention = 3.0 * 3 * 4 * 8 * 16 * (100 * 101 / 2);
-  const double expected =
-      600.0 * static_cast<double>(parameter_count(untied) - 131 * 64 - gains) + attention;
+  const double expected = 600.0 * static_cast<double>(parameter_count(untied) - 131 * 64 - gains) + attention;
   EXPECT_DOUBLE_EQ(TrainingFlops(untied)(one), expected);
   json["tie_word_embeddings"] = true;
   EXPECT_DOUBLE_EQ(TrainingFlops(parse(json))(one), expected);

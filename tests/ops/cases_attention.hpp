@@ -111,27 +111,27 @@ inline std::vector<Output> run_attention(Queue& queue, DType type, const Attenti
   const Tensor log_sum_exp = bench.poisoned(statistics_type(type), {documents.queries * shape.query_heads});
   const double scale = 1 / std::sqrt(static_cast<double>(shape.head_dim));
   bench.run(AttentionForward{.out = out,
-                              .log_sum_exp = log_sum_exp,
-                              .q = q,
-                              .k = k,
-                              .v = v,
-                              .layout = layout,
-                              .scale = scale,
-                              .window = shape.window});
+                             .log_sum_exp = log_sum_exp,
+                             .q = q,
+                             .k = k,
+                             .v = v,
+                             .layout = layout,
+                             .scale = scale,
+                             .window = shape.window});
   const Tensor dout = bench.random(type, values, 100);
   const auto [dq, dk, dv] = make_qkv(shape, documents, [&](Shape s) { return bench.poisoned(type, s); });
   bench.run(AttentionBackward{.dq = dq,
-                               .dk = dk,
-                               .dv = dv,
-                               .dout = dout,
-                               .q = q,
-                               .k = k,
-                               .v = v,
-                               .out = out,
-                               .log_sum_exp = log_sum_exp,
-                               .layout = layout,
-                               .scale = scale,
-                               .window = shape.window});
+                              .dk = dk,
+                              .dv = dv,
+                              .dout = dout,
+                              .q = q,
+                              .k = k,
+                              .v = v,
+                              .out = out,
+                              .log_sum_exp = log_sum_exp,
+                              .layout = layout,
+                              .scale = scale,
+                              .window = shape.window});
   std::vector<Output> outputs{
       {"out", bench.values(out)}, {"log_sum_exp", bench.values(log_sum_exp)}, {"dv", bench.values(dv)}};
   // Where every query sees one key alone, its probability is 1 and the scores' gradient nothing but rounding.

@@ -5,8 +5,8 @@
 
 namespace verne::testing {
 
-/// The project's own small golden cases (tests/golden); the environment variable VERNE_GOLDEN_DIR overrides the
-/// place.
+/// The project's own small golden cases (tests/golden); the environment variable VERNE_GOLDEN_DIR overrides
+/// the place.
 std::filesystem::path golden_dir();
 /// The larger cases beside a checkout, where they exist; the environment variable VERNE_SHARED_DIR overrides
 /// the place.

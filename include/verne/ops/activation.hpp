@@ -32,7 +32,7 @@ void launch(CudaQueue&, const SwiGluBackward&);
 struct SquaredReluForward {
   static constexpr const char* kName = "SquaredReluForward";
   Operand y;  // out: what the next matmul eats
-  Tensor x;  // in
+  Tensor x;   // in
   void check() const;
   Cost cost() const;
   Access access() const;
