@@ -6,8 +6,9 @@
 #   sbatch --nodes=8 finetune_superpod.sh --recipe llama31_70b --data.train=train.jsonl --run.dir=runs/seventy
 #
 # Layout: ranks are numbered node by node, and tensor ranks are neighbours, so parallel.tensor up to 8 stays on a node's
-# NVLink; then come context, data and pipeline ranks. train.global_batch must be a multiple of train.micro_batch ·
-# data ranks, which are 8 · nodes / (parallel.tensor · parallel.context · parallel.pipeline). `--run.dry_run` shows the arithmetic and the memory, and stops.
+# NVLink; then come context, data and pipeline ranks. train.global_batch must be a multiple of train.micro_batch · data
+# ranks, which are 8 · nodes / (parallel.tensor · parallel.context · parallel.pipeline). `--run.dry_run` shows the
+# arithmetic and the memory, and stops.
 #
 # Time limits, preemption and requeueing are those of finetune_8xh100.sh: exit code 75 goes back into the queue. A run
 # may come back with another number of nodes: checkpoints have no layout.

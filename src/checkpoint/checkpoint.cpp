@@ -37,7 +37,7 @@ constexpr std::chrono::milliseconds kPollInterval{5};
 
 }  // namespace
 
-/// One save, whose stages run on the caller's thread or on one of its own:
+/// One save, whose stages run on a thread of its own, which alone uses the queue meanwhile:
 ///   1  what this rank owns is written
 ///   2  the first rank of a kernel syncs what all its ranks wrote
 ///   3  blocks that several ranks wrote are read back; where all ranks run on one kernel, with stage 2
@@ -65,8 +65,7 @@ class CheckpointSaver::Work {
   using Fetch = std::function<std::optional<std::span<const std::byte>>(std::size_t share)>;
   void set_fetch(Fetch fetch) { fetch_ = std::move(fetch); }
 
-  /// The next stage, here or on a thread. The one before is done.
-  void run() { perform(++begun_); }
+  /// The next stage, on the thread. The one before is done.
   void begin() {
     join();
     thread_ = std::thread([this, stage = ++begun_] { perform(stage); });
@@ -269,9 +268,9 @@ bool CheckpointSaver::poll() {
 }
 
 void CheckpointSaver::publish(Work& work) {
-  // The first stage may need the queue; the others run on the thread and are asked for now and then: a rank
-  // that waited in one call while another syncs for long would be taken for one that hangs.
-  if (work.begun() == 0) work.run();
+  // On the thread, all of them, and asked after in short calls: a rank that waited in one call while another
+  // writes or syncs for long would be taken for one that hangs.
+  if (work.begun() == 0) work.begin();
   for (;;) {
     while (group_.min(std::int64_t{work.done()}) < work.begun()) std::this_thread::sleep_for(kPollInterval);
     agree(group_, work.join());

@@ -149,11 +149,13 @@ ModelSource ModelSource::open(const ModelSection& section, const HostGroup& grou
                               const std::function<void(const std::string&)>& announce) {
   ModelSource source;
   Named named;
-  agree_after(group, [&] { named = source.resolve(section, announce); });
-  // A run that trains meanwhile moves its links: all open what rank 0 found.
-  if (named.checkpoint) named.checkpoint = group.broadcast_text(named.checkpoint->string(), 0);
+  agree_after(group, [&] { named = source.resolve(section); });
   if (named.folder) source.folder_ = std::make_unique<HfFolder>(*named.folder, group);
-  if (named.checkpoint) source.open_checkpoint(*named.checkpoint, group);
+  if (named.checkpoint) {
+    const ResolvedCheckpoint checkpoint = resolve_checkpoint(section.path, group);
+    if (!checkpoint.chosen.empty()) announce(fmt::format("{}: {}", section.path, checkpoint.chosen));
+    source.open_checkpoint(checkpoint.file, group);
+  }
   agree_after(group, [&] {
     if (source.random()) return;
     if (source.folder_)
@@ -163,8 +165,7 @@ ModelSource ModelSource::open(const ModelSection& section, const HostGroup& grou
   return source;
 }
 
-ModelSource::Named ModelSource::resolve(const ModelSection& section,
-                                        const std::function<void(const std::string&)>& announce) {
+ModelSource::Named ModelSource::resolve(const ModelSection& section) {
   if (section.init == Init::random) {
     require_user(!section.config.empty() || !section.path.empty(),
                  "model.init = random needs model.config, the config.json of the model to make");
@@ -178,11 +179,9 @@ ModelSource::Named ModelSource::resolve(const ModelSection& section,
   if (!names_checkpoint(section.path)) {
     const fs::path folder = resolve_model_folder(section.path);
     open_folder(folder);
-    return {.folder = folder, .checkpoint = {}};
+    return {.folder = folder};
   }
-  const ResolvedCheckpoint checkpoint = resolve_checkpoint(section.path);
-  if (!checkpoint.chosen.empty()) announce(fmt::format("{}: {}", section.path, checkpoint.chosen));
-  return {.folder = {}, .checkpoint = checkpoint.file};
+  return {.folder = {}, .checkpoint = true};
 }
 
 void ModelSource::open_folder(const fs::path& folder) {

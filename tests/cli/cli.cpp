@@ -1,5 +1,6 @@
 #include "cli.hpp"
 
+#include <gtest/gtest.h>
 #include <sys/wait.h>
 
 #include <cstdlib>
@@ -71,6 +72,25 @@ MetricsRows read_metrics(const fs::path& run, Columns wanted) {
     }
   }
   return rows;
+}
+
+std::vector<std::string> column(const MetricsRows& rows, const std::string& name) {
+  std::vector<std::string> values;
+  for (const auto& row : rows) values.push_back(row.at(name));
+  return values;
+}
+
+void expect_curves_close(const MetricsRows& rows, const MetricsRows& reference) {
+  ASSERT_EQ(column(rows, "step"), column(reference, "step"));
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    for (const char* name : {"loss", "grad_norm", "val_loss"}) {
+      const std::string &own = rows[i].at(name), &other = reference[i].at(name);
+      ASSERT_EQ(own.empty(), other.empty()) << name << " in row " << i;
+      if (own.empty()) continue;
+      const double value = std::stod(other);
+      EXPECT_NEAR(std::stod(own), value, 1e-5 * value) << name << " in row " << i;
+    }
+  }
 }
 
 std::map<std::string, std::string> snapshot(const fs::path& directory) {

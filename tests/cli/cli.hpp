@@ -31,6 +31,11 @@ using MetricsRows = std::vector<std::map<std::string, std::string>>;
 enum class Columns { reproducible, all };
 MetricsRows read_metrics(const std::filesystem::path& run, Columns wanted = Columns::reproducible);
 
+/// A column of all rows.
+std::vector<std::string> column(const MetricsRows& rows, const std::string& name);
+/// Losses and gradient norms within 1e-5, relative, at every step.
+void expect_curves_close(const MetricsRows& rows, const MetricsRows& reference);
+
 /// Every file below `directory` with its bytes; links as "-> target".
 std::map<std::string, std::string> snapshot(const std::filesystem::path& directory);
 

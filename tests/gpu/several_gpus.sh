@@ -1,7 +1,7 @@
 #!/bin/bash
 # N GPUs of one host: NCCL collectives, golden models under every layout, small-model losses of layouts against one GPU, and
-# Llama-3.1-8B from random weights as DP-N and TP-N, 20 steps each, beside a peer where PEER
-# names a Python script of one. Environment as in one_gpu.sh; GPUS = N.
+# Llama-3.1-8B from random weights as DP-N and TP-N, 20 steps each, beside a peer where PEER names a Python script of one.
+# Environment as in one_gpu.sh; GPUS = N.
 set -u
 here=$(dirname "$(readlink -f "$0")")
 run=${RUN:-}; bin=$(readlink -f "${BIN:?}"); cases=$(readlink -f "${CASES:?}"); gpus=${GPUS:-4}

@@ -51,22 +51,31 @@ EngineOptions options_of(const Case& c, DocumentTable table) {
   return options;
 }
 
+/// An engine on meta queues that keep everything.
+struct RecordedEngine {
+  RecordedEngine(const Case& c, int rank, const EngineOptions& options)
+      : runtime(ParallelRuntime::meta(c.on(rank), config_of(c.family), trace)),
+        engine(config_of(c.family), runtime, options, kUnboundedArenas) {
+    engine.initialize_random(1);
+  }
+  MetaTrace trace{Recording::everything};
+  ParallelRuntime runtime;
+  Engine engine;
+};
+
 class Races : public ::testing::TestWithParam<Case> {};
 
 TEST_P(Races, TrainingHasNone) {
   Case c = GetParam();
-  const ModelConfig config = config_of(c.family);
   for (const Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
     c.layout.recompute = recompute;
     for (const int rank : different_ranks(c)) {
-      MetaTrace trace(Recording::everything);
-      ParallelRuntime runtime = ParallelRuntime::meta(c.on(rank), config, trace);
       EngineOptions options =
           options_of(c, recompute == Recompute::none ? DocumentTable::packed : DocumentTable::uniform);
       // More than the host has blocks of pinned memory for.
       if (recompute == Recompute::full) options.host.micro_batches = 20;
-      Engine engine(config, runtime, options, kUnboundedArenas);
-      engine.initialize_random(1);
+      RecordedEngine recorded(c, rank, options);
+      auto& [trace, runtime, engine] = recorded;
       const Buffer scale(runtime.compute(), DType::f32, {1}, MemoryKind::batch),
           sum(runtime.compute(), DType::f64, {1}, MemoryKind::batch);
       runtime.compute().zero(scale.tensor());
@@ -89,14 +98,11 @@ TEST_P(Races, TrainingHasNone) {
 /// device never runs dry. An event depends at most on what was enqueued before it.
 TEST_P(Races, HostNeverWaitsForWhatItJustEnqueued) {
   const Case c = GetParam();
-  const ModelConfig config = config_of(c.family);
   for (const int rank : different_ranks(c)) {
-    MetaTrace trace(Recording::everything);
-    ParallelRuntime runtime = ParallelRuntime::meta(c.on(rank), config, trace);
     EngineOptions options = options_of(c, DocumentTable::packed);
     options.host.micro_batches = 8;
-    Engine engine(config, runtime, options, kUnboundedArenas);
-    engine.initialize_random(1);
+    RecordedEngine recorded(c, rank, options);
+    auto& [trace, runtime, engine] = recorded;
     const StepBatch batch = blank_batch(options.host);
     for (int step = 1; step <= 2; ++step) engine.train_step(batch, step, 1e-3);
     engine.read_step();

@@ -45,11 +45,12 @@ class ModelSource {
   void grow_vocabulary(std::int64_t vocab_size);
 
  private:
-  /// What the section names, before it is opened: neither a folder nor a checkpoint where weights are random.
+  /// What the section names, before it is opened: nothing where weights are random.
   struct Named {
-    std::optional<std::filesystem::path> folder, checkpoint;
+    std::optional<std::filesystem::path> folder;
+    bool checkpoint = false;
   };
-  Named resolve(const ModelSection& section, const std::function<void(const std::string&)>& announce);
+  Named resolve(const ModelSection& section);
   void open_folder(const std::filesystem::path& folder);
   void open_checkpoint(const std::filesystem::path& file, const HostGroup& group);
   void open_config(const std::filesystem::path& file);

@@ -26,8 +26,8 @@ inline constexpr std::int64_t kShardFormatVersion = 1;
 /// What a shard says about itself.
 struct ShardInfo {
   std::string tokenizer_hash;  ///< identifies the tokenizer; empty where records came tokenized
-  std::string
-      chat_template;  ///< the template's name; none where all are text, empty where all came tokenized
+  /// The template's name; none where all records are text, empty where all came tokenized.
+  std::string chat_template;
   std::map<std::string, std::string> tokenizer_files;  ///< file name → content
   /// Further attributes of "/" (strings), for example the end token; names must not be those of the format.
   std::map<std::string, std::string> attributes;
